@@ -1,0 +1,56 @@
+# make demo       installs, trains both agents from scratch, writes runs/demo/report.html
+# make test       the quick tests        make test-full   the slow ones and those that need a browser
+# make lint       format and lint check  make clean       removes what make has made
+
+# The demo counts its time from here, installation included.
+RAO_START := $(shell date +%s)
+export RAO_START
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+DEMO = $(VENV)/bin/python -m rao_jax.demo --out=runs/demo
+PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
+
+.PHONY: demo test test-full lint lock clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/installed
+	$(DEMO)
+
+test: $(VENV)/installed-dev
+	$(VENV)/bin/python -m pytest -q -m "not full" tests
+
+test-full: $(VENV)/installed-dev
+	RAO_FULL=1 $(VENV)/bin/python -m pytest -q -m full tests
+
+lint: $(VENV)/installed-dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+
+# The stamps are made last, so a broken install is begun again and a whole one is not repeated.
+$(VENV)/installed: requirements.lock setup.py
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rao_jax needs Python 3.11 or newer, this is " \
+	  + sys.version.split()[0] + ": make PYTHON=/path/to/python3.11")'
+	@echo "installing into $(VENV) (about a minute)"
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) -r requirements.lock
+	$(PIP) --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
+	$(PIP) -r requirements-dev.lock
+	touch $@
+
+# Newest versions that setup.py allows; the setuptools that builds the editable install is pinned too.
+lock:
+	rm -rf .venv-lock
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --quiet . setuptools==80.10.2
+	{ echo "# Exact versions of a default install, Python 3.11 on Linux. Made by make lock."; \
+	  .venv-lock/bin/python -m pip freeze --all | grep -viE '^(pip==|rao-jax)'; } > requirements.lock
+	rm -rf .venv-lock
+
+clean:
+	rm -rf $(VENV) .venv-lock build rao_jax.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

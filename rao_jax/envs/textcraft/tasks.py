@@ -1,0 +1,170 @@
+"""Tasks in a crafting world: what to make, what to make it of, and a plan that shows it can be done.
+
+A task's stock is finite: what its target costs, up to half as much again, and a few materials of no use.
+"""
+
+import dataclasses
+import random
+from collections import Counter
+
+from rao_jax.envs.base import Task
+from rao_jax.envs.textcraft import world as world_lib
+from rao_jax.envs.textcraft.world import World
+
+# World seeds of each split. Nothing but a final evaluation reads "test".
+WORLD_SEEDS = {"train": range(0, 1_000_000), "dev": range(1_000_000, 1_100_000), "test": range(2_000_000, 2_100_000)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Difficulty:
+  """Tiers the target is drawn from (both ends included) and the most units asked for."""
+
+  min_depth: int
+  max_depth: int
+  max_count: int
+
+
+DIFFICULTIES = {
+  "easy": Difficulty(2, 3, 3),
+  "medium": Difficulty(4, 6, 3),
+  "hard": Difficulty(7, 9, 2),
+  "extreme": Difficulty(10, 12, 2),
+}
+
+
+def sample_task(split: str, difficulty: str, seed: int, items_per_tier: int = 10, profile: str = "small") -> Task:
+  """The task that `seed` stands for, in a world of its own from the seed range of `split`."""
+  seeds = WORLD_SEEDS[split]
+  rng = _rng(split, difficulty, seed)
+  world = world_lib.cached_world(seeds[rng.randrange(len(seeds))], items_per_tier, profile)
+  while True:
+    task = _draw_task(world, _candidates(world, difficulty), difficulty, rng, f"{difficulty}.{split}.{seed}")
+    if task is not None:
+      return task
+
+
+def make_tasks(
+  world: World, split: str, difficulty: str, n: int, seed: int = 0, targets: list[str] | None = None
+) -> list[Task]:
+  """Up to `n` tasks of one world, no two alike in target and count.
+
+  Args:
+    world: where they play.
+    split: a name for the ids; see `split_targets` to keep apart splits that share a world.
+    difficulty: a key of DIFFICULTIES.
+    n: how many; fewer come back when the world has no more to offer (30 draws for each are tried).
+    seed: of the draws.
+    targets: items to choose from, default all of the world.
+  """
+  rng = _rng(split, difficulty, world.seed, seed)
+  candidates = _candidates(world, difficulty, targets)
+  tasks: dict[tuple, Task] = {}
+  for _ in range(30 * n if candidates else 0):
+    if len(tasks) == n:
+      break
+    task = _draw_task(world, candidates, difficulty, rng, f"{difficulty}.{split}.{world.seed}.{len(tasks)}")
+    if task is not None:
+      tasks.setdefault(tuple(task.data["targets"].items()), task)
+  return list(tasks.values())
+
+
+def split_targets(world: World) -> dict[str, list[str]]:
+  """The benchmark's own split of one world: 80% of each tier's items are training targets, the rest validation."""
+  rng = random.Random(42)
+  split: dict[str, list[str]] = {"train": [], "val": []}
+  for tier in range(1, world_lib.MAX_TIER + 1):
+    names = world.tier(tier)
+    rng.shuffle(names)
+    kept = int(0.8 * len(names))
+    split["train"] += names[:kept]
+    split["val"] += names[kept:]
+  return split
+
+
+def material_cost(world: World, targets: dict[str, int]) -> dict[str, int]:
+  """Raw material for `targets` if every unit took a whole execution of its recipe (result counts are ignored)."""
+  known: dict[str, Counter] = {}
+
+  def unit_cost(name: str) -> Counter:
+    if name not in world.recipes:
+      return Counter({name: 1})
+    if name not in known:
+      total = Counter()
+      for ingredient, quantity in world.recipes[name].ingredients.items():
+        for base, units in unit_cost(ingredient).items():
+          total[base] += quantity * units
+      known[name] = total
+    return known[name]
+
+  cost = Counter()
+  for name, count in targets.items():
+    for base, units in unit_cost(name).items():
+      cost[base] += count * units
+  return dict(cost)
+
+
+def solve(world: World, targets: dict[str, int], inventory: dict[str, int]) -> list[tuple[str, int]] | None:
+  """Crafts that make `targets` on top of what is owned, each item once and in bulk, lowest tier first.
+
+  Returns:
+    (item, units) of each craft call, units a multiple of the result count; None if raw material falls short.
+  """
+  wanted = Counter(targets)
+  plan = []
+  stock = Counter(inventory)
+  # From the highest tier down, so that an item's total is known before its recipe is counted.
+  pending = set(targets)
+  while pending:
+    name = max(pending, key=lambda name: (world.depth(name), name))
+    pending.remove(name)
+    if name not in world.recipes:
+      if stock[name] < wanted[name]:
+        return None
+      continue
+    recipe = world.recipes[name]
+    executions = -(-wanted[name] // recipe.result_count)
+    plan.append((name, executions * recipe.result_count))
+    for ingredient, quantity in recipe.ingredients.items():
+      wanted[ingredient] += executions * quantity
+      pending.add(ingredient)
+  return plan[::-1]
+
+
+def _rng(*key) -> random.Random:
+  """A generator that depends on `key` alone; text seeds are hashed by the same rule in every process."""
+  return random.Random(" ".join(map(str, key)))
+
+
+def _candidates(world: World, difficulty: str, targets: list[str] | None = None) -> list[str]:
+  if difficulty not in DIFFICULTIES:
+    raise ValueError(f"difficulty {difficulty!r} is unknown: use one of {', '.join(DIFFICULTIES)}")
+  bounds = DIFFICULTIES[difficulty]
+  names = world.recipes if targets is None else targets
+  return [name for name in names if bounds.min_depth <= world.depth(name) <= bounds.max_depth]
+
+
+def _draw_task(world: World, candidates: list[str], difficulty: str, rng: random.Random, suffix: str) -> Task | None:
+  """One task, or None where the plan does not work out."""
+  name = rng.choice(candidates)
+  targets = {name: rng.randint(1, DIFFICULTIES[difficulty].max_count)}
+  inventory = {
+    base: units + rng.randint(0, max(1, units // 2)) for base, units in material_cost(world, targets).items()
+  }
+  base_items = sorted(world.base_items)  # sorted: a set's order changes from process to process
+  for _ in range(rng.randint(1, 3)):
+    distractor = rng.choice(base_items)
+    if distractor not in inventory:
+      inventory[distractor] = rng.randint(1, 5)
+  gold = solve(world, targets, inventory)
+  if gold is None:
+    return None
+  data = {
+    "world_seed": world.seed,
+    "items_per_tier": world.items_per_tier,
+    "profile": world.profile,
+    "targets": targets,
+    "inventory": inventory,
+    "gold": [[item, units] for item, units in gold],
+    "max_depth": world.depth(name),
+  }
+  return Task(f"textcraft_synth.{world.profile}.{suffix}", difficulty, data)

@@ -1,0 +1,183 @@
+"""The crafting world: what can be made of what, drawn once per seed.
+
+Five domains of items in tiers 0 to 12. Tier 0 is raw material that cannot be made; an item of tier t is made of lower
+tiers of its own domain, a few items of tiers 10 to 12 of several domains. Names carry no meaning, so a recipe has to be
+looked up. With seed 42 and 25 items a tier, the full profile is the world of TextCraft-Synth (arXiv 2605.06639): the
+draws below keep its order, since every one of them moves all that follow.
+"""
+
+import dataclasses
+import functools
+import random
+
+DOMAINS = "mcoat"  # metal, crystal, organic, arcane, tech
+MINERAL = "mc"  # domains whose raw material is an ore
+PREFIXES = 10  # name prefixes of a domain: m0 .. m9
+MAX_TIER = 12
+
+# Items of several domains: tier, then the domains its recipe takes one item of each.
+CROSS_ITEMS = (
+  *((10, f"x10_{letters}", letters) for letters in ("mc", "ot", "am", "ct")),
+  *((11, f"x11_{letters}", letters) for letters in ("mct", "oam", "act", "tca")),
+  *((12, f"x12_{letters}", letters) for letters in ("mcat", "oacm", "tcoa")),
+  (12, "x12_all", DOMAINS),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How an item is made.
+
+  Attributes:
+    ingredients: units of each ingredient that one execution uses up.
+    result_count: units that one execution makes.
+    depth: tier of the item made.
+  """
+
+  ingredients: dict[str, int]
+  result_count: int
+  depth: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tier:
+  """What a recipe of one tier looks like: fewest ingredients, how many more at most, range of the result count."""
+
+  ingredients: int
+  more: int
+  least_result: int
+  most_result: int
+
+
+# tier -> recipe shape, from tier 1.
+PROFILES: dict[str, dict[int, Tier]] = {
+  "full": {
+    1: Tier(1, 0, 2, 4),
+    2: Tier(2, 0, 2, 3),
+    3: Tier(2, 1, 1, 2),
+    4: Tier(2, 1, 1, 2),
+    5: Tier(2, 1, 1, 2),
+    6: Tier(2, 2, 1, 1),
+    7: Tier(2, 2, 1, 1),
+    **{t: Tier(3, 2, 1, 1) for t in (8, 9, 10, 11)},
+    12: Tier(4, 2, 1, 1),
+  },
+  # Two ingredients or one. Which tiers have two was chosen by count: easy and medium tasks are small trees of both
+  # kinds of node, and the least hard task is clearly larger than nearly all medium ones, so that a context window can
+  # hold the one sort and not the other (`python -m rao_jax.envs.textcraft.script` prints the figures).
+  "small": {
+    1: Tier(1, 0, 2, 4),
+    2: Tier(2, 0, 2, 3),
+    3: Tier(1, 0, 1, 2),
+    4: Tier(1, 0, 1, 2),
+    5: Tier(2, 0, 1, 2),
+    6: Tier(1, 0, 1, 1),
+    **{t: Tier(2, 0, 1, 1) for t in range(7, MAX_TIER + 1)},
+  },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+  """All items of one seed.
+
+  Attributes:
+    recipes: craftable item -> its one recipe, in the order drawn (by domain, then tier).
+    base_items: raw materials.
+    seed, items_per_tier, profile: what `generate` was called with.
+  """
+
+  recipes: dict[str, Recipe]
+  base_items: frozenset[str]
+  seed: int
+  items_per_tier: int
+  profile: str
+
+  @classmethod
+  def generate(cls, seed: int = 42, items_per_tier: int = 25, profile: str = "full") -> "World":
+    """Draws the world of `seed`.
+
+    Args:
+      seed: of the draws.
+      items_per_tier: items of each domain in tiers 1 and 2; one fewer for every third tier from there on.
+      profile: a key of PROFILES, the number of ingredients.
+    """
+    if profile not in PROFILES:
+      raise ValueError(f"world profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
+    shapes = PROFILES[profile]
+    rng = random.Random(seed)
+    recipes: dict[str, Recipe] = {}
+    domains: dict[str, list[list[str]]] = {}
+    for domain in DOMAINS:
+      tiers = domains[domain] = [[base_name(domain, i) for i in range(items_per_tier)]]
+      for tier in range(1, MAX_TIER + 1):
+        names = []
+        for i in range(max(1, items_per_tier - tier // 3)):
+          name = f"{domain}{i % PREFIXES}_i{tier}" + (f"_{tier}" if tier >= 6 else "")
+          name = f"{name}_{i}" if name in recipes else name
+          recipes[name] = _draw_recipe(rng, tiers, tier, shapes[tier])
+          names.append(name)
+        tiers.append(names)
+    for tier, name, letters in CROSS_ITEMS:
+      ingredients = {}
+      for domain in letters:
+        item = rng.choice(domains[domain][tier - 3])
+        ingredients[item] = rng.randint(1, 2)
+      recipes[name] = Recipe(ingredients, 1, tier)
+    base = frozenset(name for tiers in domains.values() for name in tiers[0])
+    return cls(recipes, base, seed, items_per_tier, profile)
+
+  def depth(self, name: str) -> int:
+    """Tier of an item; 0 for raw material and for names that do not exist."""
+    return self.recipes[name].depth if name in self.recipes else 0
+
+  def tier(self, tier: int) -> list[str]:
+    """Craftable items of one tier, in the order drawn."""
+    return [name for name, recipe in self.recipes.items() if recipe.depth == tier]
+
+
+def base_name(domain: str, i: int) -> str:
+  """Name of a domain's i-th raw material. Ten names only: a longer list repeats them, which weighs the draws."""
+  prefix = f"{domain}{i % PREFIXES}"
+  return f"{prefix}_ore" if domain in MINERAL else f"raw_{prefix}"
+
+
+def is_base_name(name: str) -> bool:
+  """Whether a name has the shape of raw material."""
+  return name.endswith("_ore") or name.startswith("raw_")
+
+
+def _draw_recipe(rng: random.Random, tiers: list[list[str]], tier: int, shape: Tier) -> Recipe:
+  """One recipe: a weighted draw without replacement from the two tiers below and one item from further down."""
+  pool = [(name, tier - below) for below in range(max(0, tier - 2), tier) for name in tiers[below]]
+  if tier >= 4:
+    below = rng.randint(max(0, tier - 4), tier - 3)
+    pool.append((rng.choice(tiers[below]), tier - below))
+  names = [name for name, _ in pool]
+  weights = [1 / (distance + 1) for _, distance in pool]
+  count = min(shape.ingredients + rng.randint(0, shape.more), len(pool), 6)
+  drawn = []
+  for _ in range(count):
+    i = _weighted_index(rng, weights)
+    drawn.append(names.pop(i))
+    weights.pop(i)
+  # By position: a raw material listed twice can be drawn twice, and then the later quantity stands.
+  ingredients = {name: rng.randint(1, 2 if tier <= 4 else 1) for name in drawn}
+  return Recipe(ingredients, rng.randint(shape.least_result, shape.most_result), tier)
+
+
+def _weighted_index(rng: random.Random, weights: list[float]) -> int:
+  """An index with probability in proportion to its weight, from a single draw."""
+  target = rng.uniform(0, sum(weights))
+  reached = 0.0
+  for i, weight in enumerate(weights):
+    reached += weight
+    if reached >= target:
+      return i
+  return len(weights) - 1
+
+
+@functools.lru_cache(maxsize=256)
+def cached_world(seed: int, items_per_tier: int, profile: str) -> World:
+  """`World.generate`, remembered: the rollouts of one task, and the tasks of one world, share it. Treat as frozen."""
+  return World.generate(seed, items_per_tier, profile)

@@ -1,0 +1,83 @@
+"""The training state: parameters and optimiser state, born sharded; the optimiser that moves them."""
+
+import functools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from rao_jax.mesh import Rules
+from rao_jax.policy.transformer import Params, PolicyConfig, init_params, param_shardings
+
+
+@flax.struct.dataclass
+class TrainState:
+  """Parameters, optimiser state, and how many updates were made or skipped for not being finite."""
+
+  params: Params
+  opt_state: optax.OptState
+  updates: jax.Array  # i32
+  skipped: jax.Array  # i32
+
+
+def make_schedule(peak: float, warmup: int, total: int, final: float) -> optax.Schedule:
+  """Linear warm-up to `peak` over `warmup` updates, then a cosine down to `final * peak` at update `total`."""
+  if not 0 <= warmup < max(total, 1):
+    raise ValueError(f"warmup={warmup} updates must be fewer than the {total} updates there are: lower it")
+  return optax.warmup_cosine_decay_schedule(
+    init_value=peak / (warmup + 1), peak_value=peak, warmup_steps=warmup, decay_steps=total, end_value=final * peak
+  )
+
+
+def make_optimizer(
+  schedule: optax.Schedule, clip: float, b1: float, b2: float, eps: float, weight_decay: float
+) -> optax.GradientTransformation:
+  """Clipping by the global norm, then AdamW; norms and biases (one axis beside the layers) are not decayed."""
+
+  def decays(params):
+    return jax.tree_util.tree_map_with_path(lambda path, _: not path[-1].key.endswith("norm"), params)
+
+  return optax.chain(
+    optax.clip_by_global_norm(clip),
+    optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decays),
+  )
+
+
+def state_shardings(config: PolicyConfig, optimizer: optax.GradientTransformation, rules: Rules) -> TrainState:
+  """The sharding of every leaf of the state: optimiser moments lie where their parameters lie."""
+  layout = param_shardings(config, rules)
+  shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
+  opt_layout = optax.tree.map_params(
+    optimizer,
+    lambda _, sharding: sharding,
+    jax.eval_shape(optimizer.init, shapes),
+    layout,
+    transform_non_params=lambda _: rules.replicated,
+  )
+  return TrainState(layout, opt_layout, rules.replicated, rules.replicated)
+
+
+def init_state(config: PolicyConfig, optimizer: optax.GradientTransformation, rules: Rules, key: jax.Array) -> TrainState:
+  """A fresh state; no leaf ever exists unsharded."""
+  make = functools.partial(_fresh_state, config, optimizer)
+  return jax.jit(make, out_shardings=state_shardings(config, optimizer, rules))(key)
+
+
+def abstract_state(config: PolicyConfig, optimizer: optax.GradientTransformation, rules: Rules) -> TrainState:
+  """Shapes, dtypes and shardings of the state: what a checkpoint is restored onto."""
+  shapes = jax.eval_shape(functools.partial(_fresh_state, config, optimizer), jax.random.key(0))
+  layout = state_shardings(config, optimizer, rules)
+  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
+
+
+def _fresh_state(config, optimizer, key):
+  params = init_params(config, key)
+  return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def with_optimizer(state: TrainState, optimizer: optax.GradientTransformation, layout: TrainState) -> TrainState:
+  """The same parameters with a fresh optimiser: the policy-gradient stage does not inherit the warm start's moments."""
+  fresh = jax.jit(optimizer.init, out_shardings=layout.opt_state)(state.params)
+  zero = jax.device_put(jnp.zeros((), jnp.int32), layout.updates)
+  return TrainState(state.params, fresh, zero, zero)

@@ -1,0 +1,179 @@
+"""The learning step: gradients summed over microbatches, one optimiser update. Jitted, sharded, donated.
+
+Sums and counts stay apart until the end: a microbatch adds sums scaled by counts of the whole global batch, so how the
+batch is cut into microbatches or spread over devices does not change the update.
+"""
+
+import functools
+from collections.abc import Iterable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rao_jax.learn.losses import LossOptions, LossStats, means, merge, policy_gradient_loss, zero_stats
+from rao_jax.learn.packing import PackedRows, shift_targets
+from rao_jax.learn.state import TrainState, abstract_state, state_shardings
+from rao_jax.mesh import Rules
+from rao_jax.policy.sampling import entropy, token_logprobs
+from rao_jax.policy.transformer import Params, PolicyConfig, logits_of, packed_hidden
+
+
+@flax.struct.dataclass
+class Accumulated:
+  """Gradient sums and loss statistics of the microbatches so far."""
+
+  grads: Params
+  loss: jax.Array
+  stats: LossStats
+
+
+def accumulate(
+  params: Params, acc: Accumulated, rows: PackedRows, scales: tuple, token_mask, temperature, reference: Params | None,
+  *, config: PolicyConfig, rules: Rules, options: LossOptions,
+) -> Accumulated:  # fmt: skip
+  """Adds one microbatch.
+
+  Args:
+    params: being trained.
+    acc: so far, donated.
+    rows: [B, S] packed rows.
+    scales: (policy_scale, token_scale) of `losses.normalisers`.
+    token_mask: bool[V], as in the rollout.
+    temperature: f32, as in the rollout.
+    reference: parameters of the reference policy if options.kl_coefficient > 0, else None.
+    config, rules: of the policy.
+    options: which surrogate.
+  """
+  targets = shift_targets(rows)
+
+  def logprobs(p):
+    hidden = packed_hidden(p, config, rows.tokens, rows.segment, rows.position, rules)
+    logits = logits_of(p, config, hidden)
+    return logits, token_logprobs(logits, targets.token, token_mask, temperature)
+
+  def loss(p):
+    logits, logp = logprobs(p)
+    if not options.entropy_coefficient:
+      logits = jax.lax.stop_gradient(logits)
+    return policy_gradient_loss(
+      logp, targets.behaviour_logp, targets.advantage, targets.weight, targets.is_action,
+      entropy(logits, token_mask, temperature), options, *scales,
+      reference_logp=None if reference is None else jax.lax.stop_gradient(logprobs(reference)[1]),
+    )  # fmt: skip
+
+  (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params)
+  return Accumulated(jax.tree.map(jnp.add, acc.grads, grads), acc.loss + value, merge(acc.stats, stats))
+
+
+def apply(state: TrainState, acc: Accumulated, *, optimizer: optax.GradientTransformation) -> tuple:
+  """One optimiser update from the summed gradients; skipped, and counted, if any of them is not finite.
+
+  Returns:
+    (state, gradient norm before clipping, whether the update was made).
+  """
+  norm = optax.global_norm(acc.grads)
+  finite = jnp.isfinite(norm) & jnp.isfinite(acc.loss)
+  updates, opt_state = optimizer.update(acc.grads, state.opt_state, state.params)
+  moved = state.replace(
+    params=optax.apply_updates(state.params, updates), opt_state=opt_state, updates=state.updates + 1
+  )
+  kept = state.replace(skipped=state.skipped + 1)
+  return jax.tree.map(lambda a, b: jnp.where(finite, a, b), moved, kept), norm, finite
+
+
+class Learner:
+  """The compiled step for a ladder of microbatch shapes.
+
+  Args:
+    config: of the policy.
+    rules: the training rule table over the mesh.
+    optimizer: optax transformation; schedule: its learning rate, to be reported.
+    options: the loss.
+    token_mask: bool[V], tokens that may be sampled.
+    temperature: of the sampling distribution.
+    row_lengths: S of the microbatches.
+    tokens_per_microbatch: B = tokens_per_microbatch // S rows, the same number of tokens whatever S.
+  """
+
+  def __init__(
+    self,
+    config: PolicyConfig,
+    rules: Rules,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    options: LossOptions,
+    token_mask: np.ndarray,
+    temperature: float,
+    row_lengths: tuple[int, ...],
+    tokens_per_microbatch: int,
+  ):
+    self.row_lengths, self.tokens_per_microbatch = tuple(sorted(row_lengths)), tokens_per_microbatch
+    self._token_mask = jnp.asarray(token_mask)
+    self._temperature = np.float32(temperature)
+    self.optimizer, self._schedule = optimizer, schedule
+    self.layout = state_shardings(config, optimizer, rules)
+    self.abstract = abstract_state(config, optimizer, rules)
+    self._options = options
+    rep = rules.replicated
+    acc_layout = Accumulated(self.layout.params, rep, jax.tree.map(lambda _: rep, zero_stats()))
+    start = lambda: Accumulated(
+      jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.abstract.params), jnp.zeros(()), zero_stats()
+    )
+    self._start = jax.jit(start, out_shardings=acc_layout).lower().compile()
+    acc = jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), jax.eval_shape(start), acc_layout
+    )
+    scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=rep)
+    mask = jax.ShapeDtypeStruct((config.vocab_size,), jnp.bool_, sharding=rep)
+    add = functools.partial(accumulate, config=config, rules=rules, options=options)
+    self.programs = {}
+    for S in self.row_lengths:
+      B = tokens_per_microbatch // S
+      if B < 1 or B % rules.ways("rows"):
+        raise ValueError(
+          f"learn.tokens_per_microbatch={tokens_per_microbatch} makes {B} rows of {S}, which cannot be split over "
+          f"{rules.ways('rows')} devices: use a multiple of {S * rules.ways('rows')}"
+        )
+      field = lambda dtype: jax.ShapeDtypeStruct((B, S), dtype, sharding=rules.sharding((B, S), ("rows", None)))  # noqa: B023, E501
+      i32, f32 = field(jnp.int32), field(jnp.float32)
+      rows = PackedRows(i32, i32, i32, field(jnp.bool_), f32, f32, f32)
+      reference = self.abstract.params if options.kl_coefficient else None
+      self.programs[S] = (
+        jax.jit(add, donate_argnums=1, out_shardings=acc_layout)
+        .lower(self.abstract.params, acc, rows, (scalar, scalar), mask, scalar, reference)
+        .compile()
+      )
+    self._apply = (
+      jax.jit(
+        functools.partial(apply, optimizer=optimizer), donate_argnums=(0, 1), out_shardings=(self.layout, rep, rep)
+      )
+      .lower(self.abstract, acc)
+      .compile()
+    )
+
+  def compiled(self) -> list:
+    """All programs of a step, for their memory analysis."""
+    return [self._start, self._apply, *self.programs.values()]
+
+  def update(
+    self, state: TrainState, parts: Iterable[PackedRows], scales: tuple, reference: Params | None = None
+  ) -> tuple[TrainState, dict[str, float]]:
+    """One update from the microbatches of a minibatch. The state is donated: use the one returned.
+
+    Returns:
+      (state, metrics of the loss by name).
+    """
+    scales = tuple(np.float32(s) for s in scales)
+    acc, rate = self._start(), self._schedule(int(state.updates))
+    for rows in parts:
+      program = self.programs[rows.tokens.shape[1]]
+      acc = program(state.params, acc, rows, scales, self._token_mask, self._temperature, reference)
+    stats, loss = acc.stats, acc.loss
+    metrics = {"loss": loss, **means(jax.device_get(stats)), "tokens": stats.tokens}
+    metrics = jax.device_get(metrics)
+    state, norm, finite = self._apply(state, acc)
+    metrics |= {"grad_norm": norm, "finite": finite, "lr": rate}
+    return state, {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,55 @@
+"""The pool of KV caches: one slot a live node, keys and values of all layers."""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rao_jax.mesh import Rules
+from rao_jax.policy.transformer import PolicyConfig
+
+POOL_AXES = ("layers", "rows", "kv_heads", None, None)
+
+
+@flax.struct.dataclass
+class CachePool:
+  """Keys (rotated) and values, each [L, slots, K, S, Q]. How many positions of a slot are filled, the host knows."""
+
+  k: jax.Array
+  v: jax.Array
+
+
+def pool_shape(config: PolicyConfig, slots: int, length: int) -> tuple[int, ...]:
+  return (config.layers, slots, config.kv_heads, length, config.head_size)
+
+
+def pool_sharding(config: PolicyConfig, slots: int, length: int, rules: Rules) -> CachePool:
+  one = rules.sharding(pool_shape(config, slots, length), POOL_AXES)
+  return CachePool(one, one)
+
+
+def make_pool(config: PolicyConfig, slots: int, length: int, rules: Rules) -> CachePool:
+  """An empty pool, born sharded: slots over the row axes, key/value heads over `tensor`."""
+  shape = pool_shape(config, slots, length)
+  make = lambda: CachePool(jnp.zeros(shape, config.dtype), jnp.zeros(shape, config.dtype))
+  return jax.jit(make, out_shardings=pool_sharding(config, slots, length, rules))()
+
+
+def take_rows(pool: CachePool, rows: jax.Array, length: int) -> CachePool:
+  """The first `length` positions of the slots `rows` i32[W]: [L, W, K, length, Q]."""
+  return jax.tree.map(lambda x: x[:, :, :, :length].at[:, rows].get(mode="clip"), pool)
+
+
+def put_chunk(pool: CachePool, rows: jax.Array, start: jax.Array, chunk: CachePool) -> CachePool:
+  """Writes a chunk [L, W, K, C, Q] at positions start[w] .. start[w] + C of slot rows[w].
+
+  A chunk must not reach beyond the pool's length (the write would be moved back, over good positions).
+  """
+
+  def write(w, pool):
+    def one(whole, part):
+      piece = jax.lax.dynamic_slice_in_dim(part, w, 1, 1)
+      return jax.lax.dynamic_update_slice(whole, piece, (0, rows[w], 0, start[w], 0))
+
+    return jax.tree.map(one, pool, chunk)
+
+  return jax.lax.fori_loop(0, rows.shape[0], write, pool)

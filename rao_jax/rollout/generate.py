@@ -1,0 +1,144 @@
+"""The two device programs of a rollout: `decode` a slice of tokens, and `extend` caches by a chunk of known tokens.
+
+Both work on a batch of W rows, each named by its slot in the cache pool and by how many positions of it are filled.
+A row's *pending* tokens are known but not yet in its cache (a prompt, an output, the last sampled token). `decode`
+feeds them first, one a step, and samples from where they end; `extend` swallows a long stretch of them at once. No
+row waits for another's prompt, and nothing is read back by the host inside a slice.
+"""
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rao_jax.mesh import Rules
+from rao_jax.policy.attention import attend
+from rao_jax.policy.cache import CachePool, put_chunk, take_rows
+from rao_jax.policy.sampling import masked_logits
+from rao_jax.policy.transformer import Params, PolicyConfig, hidden_states, logits_of
+
+
+@flax.struct.dataclass
+class Rows:
+  """What the host tells the device about the rows of one slice; padding rows use a scratch slot and room 0.
+
+  Attributes:
+    slot: i32[W], slot in the cache pool.
+    length: i32[W], filled positions of the slot; the first pending token goes there.
+    pending: i32[W, C], tokens to feed, from the left.
+    sample_from: i32[W], step at which the last pending token is fed, hence the first token sampled; C if pending
+      tokens go on beyond this slice.
+    room: i32[W], tokens the turn may still sample; 0 at padding rows, which stay idle.
+    key: u32[W, 2], the node's key; the token at position i is drawn with fold_in(key, i).
+  """
+
+  slot: jax.Array
+  length: jax.Array
+  pending: jax.Array
+  sample_from: jax.Array
+  room: jax.Array
+  key: jax.Array
+
+
+@flax.struct.dataclass
+class Slice:
+  """What a slice of decoding brought, each [W, C].
+
+  Attributes:
+    token: i32, the token sampled at each step.
+    logp: f32, its log-probability under the sampling distribution.
+    sampled: bool, whether the step sampled a token that counts.
+    fed: i32[W], how many tokens went into the cache.
+  """
+
+  token: jax.Array
+  logp: jax.Array
+  sampled: jax.Array
+  fed: jax.Array
+
+
+def decode(
+  params: Params, pool: CachePool, rows: Rows, token_mask, temperature, *, config: PolicyConfig, rules: Rules,
+  steps: int, cache_length: int, end_token: int,
+) -> tuple[CachePool, Slice]:  # fmt: skip
+  """Feeds or samples `steps` tokens on every row; a row is idle once it has sampled `end_token` or used up its room.
+
+  The token at position i of a node is argmax(log pi + Gumbel(fold_in(node key, i))), pi being the masked softmax at
+  `temperature`, or the mode at temperature 0: the same noise in whatever batch the row happens to be.
+
+  Args:
+    params: policy parameters.
+    pool: cache pool, donated.
+    rows: the batch.
+    token_mask: bool[V], tokens that may be sampled.
+    temperature: f32 scalar; 0 is greedy, with log-probabilities at temperature 1.
+    config, rules: of the policy.
+    steps: tokens a slice (C).
+    cache_length: positions of a slot that this program reads; length + steps must not exceed it.
+    end_token: ends a turn.
+  """
+  W = rows.slot.shape[0]
+  cache = take_rows(pool, rows.slot, cache_length)
+  seen = (jnp.arange(cache_length) < rows.length[:, None])[:, None, :]  # [W, 1, S]
+  scale = jnp.where(temperature > 0, temperature, 1.0)
+  chunk_shape = (config.layers, W, config.kv_heads, steps, config.head_size)
+  chunk = CachePool(jnp.zeros(chunk_shape, config.dtype), jnp.zeros(chunk_shape, config.dtype))
+
+  def step(carry, j):
+    chunk, last, live, room = carry
+    token = jnp.where(j <= rows.sample_from, jax.lax.dynamic_index_in_dim(rows.pending, j, 1, False), last)
+    own = jnp.broadcast_to(jnp.arange(steps) <= j, (W, 1, steps))
+
+    def attention(q, k, v, layer_cache):
+      main, part = layer_cache
+      part = CachePool(
+        jax.lax.dynamic_update_slice_in_dim(part.k, k, j, 2), jax.lax.dynamic_update_slice_in_dim(part.v, v, j, 2)
+      )
+      return attend(q, [(main.k, main.v, seen), (part.k, part.v, own)]), part
+
+    hidden, chunk = hidden_states(
+      params, config, token[:, None], (rows.length + j)[:, None], attention, (cache, chunk), rules
+    )
+    logits = masked_logits(logits_of(params, config, hidden[:, 0]), token_mask, scale)
+    logps = jax.nn.log_softmax(logits)
+    noise = jax.vmap(lambda key, at: jax.random.gumbel(jax.random.fold_in(key, at), logits.shape[1:]))(
+      jax.random.wrap_key_data(rows.key), rows.length + j + 1
+    )
+    drawn = jnp.argmax(logps + (temperature > 0) * noise, -1).astype(jnp.int32)
+    logp = jnp.take_along_axis(logps, drawn[:, None], 1)[:, 0]
+    samples = live & (j >= rows.sample_from)
+    room = room - samples
+    out = (drawn, logp, samples, live)
+    live = live & ~(samples & ((drawn == end_token) | (room <= 0)))
+    return (chunk, drawn, live, room), out
+
+  start = (chunk, jnp.zeros(W, jnp.int32), rows.room > 0, rows.room)
+  (chunk, *_), (token, logp, sampled, fed) = jax.lax.scan(step, start, jnp.arange(steps))
+  pool = put_chunk(pool, rows.slot, rows.length, chunk)
+  return pool, Slice(token.T, logp.T, sampled.T, fed.sum(0, dtype=jnp.int32))
+
+
+def extend(
+  params: Params, pool: CachePool, slot, length, tokens, *, config: PolicyConfig, rules: Rules, cache_length: int
+) -> CachePool:
+  """Puts a chunk of known tokens into the caches of W rows.
+
+  Args:
+    params: policy parameters.
+    pool: cache pool, donated.
+    slot: i32[W], slots of the rows; padding rows use a scratch slot.
+    length: i32[W], filled positions.
+    tokens: i32[W, C], padded on the right: what padding writes lies beyond the row's new length and is overwritten.
+    config, rules: of the policy.
+    cache_length: positions of a slot that this program reads; length + C must not exceed it.
+  """
+  W, C = tokens.shape
+  cache = take_rows(pool, slot, cache_length)
+  seen = jnp.broadcast_to((jnp.arange(cache_length) < length[:, None])[:, None, :], (W, C, cache_length))
+  causal = jnp.broadcast_to(jnp.tril(jnp.ones((C, C), bool)), (W, C, C))
+
+  def attention(q, k, v, main):
+    return attend(q, [(main.k, main.v, seen), (k, v, causal)]), CachePool(k, v)
+
+  positions = length[:, None] + jnp.arange(C)
+  _, chunk = hidden_states(params, config, tokens, positions, attention, cache, rules)
+  return put_chunk(pool, slot, length, chunk)

@@ -1,0 +1,71 @@
+"""The compact turn format: control tokens around cells and outputs, no other markup.
+
+  <bos> prompt <cell> code <end> <out> output <cell> code <end> ... <cell> code <end>
+
+The policy samples code and <end>; everything else is put there by the engine. No text encodes to a control token, and
+the policy may not sample any but <end>, so neither an output nor a cell can forge a turn.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from rao_jax.tokenizer import Tokenizer
+
+PAD, BOS, CELL, END, OUT = CONTROLS = ("<pad>", "<bos>", "<cell>", "<end>", "<out>")
+CUT_MARK = "[cut]"  # closes an output that was cut at its cap
+
+
+@dataclasses.dataclass(frozen=True)
+class CompactProtocol:
+  """Renders prompts and outputs to tokens, and reads sampled cells back.
+
+  Attributes:
+    tokenizer: has the control tokens of `CONTROLS`.
+  """
+
+  tokenizer: Tokenizer
+
+  def __post_init__(self):
+    ids = {name: self.tokenizer.control(name) for name in CONTROLS}
+    object.__setattr__(self, "ids", ids)
+    object.__setattr__(self, "cut", self.tokenizer.encode(CUT_MARK))
+
+  @property
+  def end(self) -> int:
+    return self.ids[END]
+
+  def token_mask(self, vocab_size: int) -> np.ndarray:
+    """bool[V]: the tokens the policy may sample: <end> and whatever stands for text."""
+    mask = np.zeros(vocab_size, bool)
+    mask[: self.tokenizer.vocab_size] = True
+    mask[list(self.tokenizer.not_text)] = False
+    mask[self.end] = True
+    return mask
+
+  def prompt(self, text: str) -> list[int]:
+    """The tokens an agent starts with, its first cell opened."""
+    return [self.ids[BOS], *self.tokenizer.encode(text), self.ids[CELL]]
+
+  def output(self, text: str, cap: int) -> list[int]:
+    """The tokens of a cell's output, the next cell opened: `cap` tokens at most, a visible mark where text was cut."""
+    body = self.tokenizer.encode(text)
+    room = cap - 2
+    if len(body) > room:
+      body = [*body[: max(0, room - len(self.cut))], *self.cut][:room]
+    return [self.ids[OUT], *body, self.ids[CELL]]
+
+  def cell(self, tokens: list[int]) -> str | None:
+    """The code of a sampled turn, or None if it was cut before its end token."""
+    if not tokens or tokens[-1] != self.end:
+      return None
+    return self.tokenizer.decode(tokens[:-1])
+
+  def script(self, code: str) -> list[int]:
+    """The tokens of a cell written by a script."""
+    return [*self.tokenizer.encode(code), self.end]
+
+
+def join_output(*parts: str | None) -> str:
+  """What a cell printed, the value it ended on, its error: one below the other, without the empty ones."""
+  return "\n".join(part.rstrip("\n") for part in parts if part)

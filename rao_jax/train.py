@@ -1,0 +1,427 @@
+"""Trains a recursive agent: warm start, then collect -> credit -> update. Impure: owns the workdir and the clock.
+
+  python -m rao_jax.train --config=experiments/textcraft_cpu.py --workdir=runs/a [--config.learn.rate=1e-4 ...]
+"""
+
+import contextlib
+import json
+import logging
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+from tqdm import tqdm
+
+from rao_jax.build import Run, demonstration_tasks, demonstrator, make_run, task_indices
+from rao_jax.checkpoint import Checkpointer
+from rao_jax.config import validate
+from rao_jax.evaluation import evaluate
+from rao_jax.learn import warmstart
+from rao_jax.learn.losses import normalisers
+from rao_jax.learn.packing import fill, microbatches
+from rao_jax.learn.state import TrainState, init_state, with_optimizer
+from rao_jax.learn.step import Learner
+from rao_jax.metrics import MetricWriter
+from rao_jax.policy.transformer import param_shardings
+from rao_jax.rollout.collect import collect
+from rao_jax.rollout.engine import Tree, record
+from rao_jax.rollout.frontier import Frontier
+from rao_jax.rollout.summary import tree_line, tree_metrics
+from rao_jax.tree.buffer import build, ladder
+from rao_jax.tree.credit import Credit, credit
+
+log = logging.getLogger(__name__)
+
+
+def train(config: ConfigDict, workdir: str | pathlib.Path, *, quiet: bool = False) -> dict[str, Any]:
+  """Trains to the end of `config`, going on from the workdir's last good checkpoint if it has one.
+
+  Args:
+    config: from an experiment's `get_config`.
+    workdir: gets config.json, metrics.jsonl, checkpoints/, warm_start/, trees/, tokenizer.model.
+    quiet: plain lines for a log file in place of progress bars.
+  Returns:
+    summary of the run: steps, sampled tokens, warm-start tokens, the last evaluation.
+  """
+  validate(config)
+  workdir = pathlib.Path(workdir)
+  workdir.mkdir(parents=True, exist_ok=True)
+  if config.compile_cache:
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.compile_cache).absolute()))
+  config_file = workdir / "config.json"
+  if config_file.exists():
+    refuse_changes(ConfigDict(json.loads(config_file.read_text())), config)
+  else:
+    config_file.write_text(json.dumps(config.to_dict(), indent=2, default=list))
+  run = make_run(config, workdir)
+  screen = Screen(quiet)
+  with contextlib.ExitStack() as stack:
+    stack.callback(run.close)
+    checkpoints = stack.enter_context(Checkpointer(workdir / "checkpoints", max_to_keep=config.checkpoint.keep))
+    writer = MetricWriter(
+      workdir, tensorboard=config.log.tensorboard, wandb_project=config.log.wandb_project, config=config.to_dict()
+    )
+    stack.callback(writer.close)
+    started = time.monotonic()
+    learner, frontier = run.policy_gradient_learner(), run.frontier()
+    screen.line(memory_report(run, learner, frontier, time.monotonic() - started))
+    restored = checkpoints.restore(learner.abstract)
+    if restored is None:
+      state, read = warm_start(run, learner, workdir, writer, screen)
+      step, meta = 0, {"sampled": 0, "warm_start_tokens": read, "seconds": 0.0}
+    else:
+      step, state, meta = restored
+      dropped = writer.truncate_after(step)
+      checkpoints.truncate_after(step)
+      screen.line(f"going on from the checkpoint of step {step}" + f" ({dropped} later metric rows dropped)" * bool(dropped))  # noqa: E501
+    loop = Loop(run, learner, frontier, checkpoints, writer, screen, workdir)
+    return loop.run(state, step, meta)
+
+
+class Loop:
+  """The policy-gradient stage: one batch of trees, one credit assignment, one or more updates a step."""
+
+  def __init__(
+    self, run: Run, learner: Learner, frontier: Frontier, checkpoints: Checkpointer, writer: MetricWriter,
+    screen: "Screen", workdir: pathlib.Path,
+  ):  # fmt: skip
+    self.run_, self.learner, self.frontier = run, learner, frontier
+    self.checkpoints, self.writer, self.screen, self.workdir = checkpoints, writer, screen, workdir
+    self.config = run.config
+    layout = param_shardings(run.policy, run.rollout_rules)
+    self._to_rollout = jax.jit(lambda params: params, out_shardings=layout)
+    self._skipped_in_a_row = 0
+
+  def run(self, state: TrainState, step: int, meta: dict[str, Any]) -> dict[str, Any]:
+    """Steps until the config's end."""
+    c, last = self.config, {}
+    bar = self.screen.bar(c.steps, "step", initial=step)
+    saved = step if step else -1
+    if step == 0 and c.evaluation.every:
+      last = self.evaluate(state, step)
+    while step < c.steps and not self._spent(meta):
+      began = time.monotonic()
+      state, metrics = self.step(state, step, meta)
+      step += 1
+      meta["seconds"] += time.monotonic() - began
+      final = step == c.steps or self._spent(meta)
+      if c.evaluation.every and (step % c.evaluation.every == 0 or final):
+        began = time.monotonic()
+        last = self.evaluate(state, step)
+        meta["seconds"] += time.monotonic() - began
+        self.checkpoints.save_best(step, state, meta, score=last["eval/success"])
+      if step % c.checkpoint.every == 0 or final:
+        self.checkpoints.save(step, state, dict(meta))
+        saved = step
+      bar.update(1)
+      self.screen.step(step, c.steps, metrics)
+    if saved < step:
+      self.checkpoints.save(step, state, dict(meta))
+    bar.close()
+    return {"steps": step, "sampled_tokens": meta["sampled"], **meta, "evaluation": last}
+
+  def _spent(self, meta: dict[str, Any]) -> bool:
+    c = self.config
+    return bool(
+      (c.sampled_tokens and meta["sampled"] >= c.sampled_tokens) or (c.max_seconds and meta["seconds"] >= c.max_seconds)
+    )
+
+  def step(self, state: TrainState, step: int, meta: dict[str, Any]) -> tuple[TrainState, dict[str, float]]:
+    """collect -> credit -> update; `meta["sampled"]` grows by the tokens sampled."""
+    c, run = self.config, self.run_
+    clock = Clock()
+    tasks = []
+    for split, n in c.tasks.train.items():
+      source = run.environment.tasks(split)
+      tasks += [source[int(i)] for i in task_indices(c.seed, step, n, len(source))]
+    trees = run.trees(tasks, c.rollouts_per_task, step)
+    before = self.frontier.counts.copy()
+    collect(self._to_rollout(state.params), trees, self.frontier, c.rollout.temperature)
+    clock.lap("rollout")
+    buffer = build([record(tree) for tree in trees], num_trees=len(trees))
+    assigned = jax.device_get(credit(buffer, run.credit_options))
+    clock.lap("credit")
+    state, learned = self.update(state, buffer, assigned, step)
+    clock.lap("update")
+
+    counts = self.frontier.counts - before
+    meta["sampled"] += counts["sampled"]
+    metrics = {
+      **tree_metrics(trees, "train"),
+      **learned,
+      **credit_metrics(assigned),
+      **funnel(trees, assigned, learned),
+      **clock.metrics(),
+      "tokens/sampled_total": meta["sampled"],
+      "rollout/occupancy": counts["fed"] / max(counts["row_steps"], 1),
+      "rollout/evictions": counts["evictions"],
+      "time/sampled_tokens_per_second": counts["sampled"] / max(clock.laps["rollout"], 1e-9),
+    }
+    self.writer.write(step + 1, metrics)
+    if c.log.trees_every and (step % c.log.trees_every == 0 or step + 1 == c.steps):
+      self.dump(trees[: c.log.trees], step + 1, buffer, assigned)
+    return state, metrics
+
+  def update(self, state: TrainState, buffer, assigned: Credit, step: int) -> tuple[TrainState, dict[str, float]]:
+    """One update for each minibatch of nodes. Advantages, weights and normalisers are those of the whole batch."""
+    c, rows = self.config, []
+    regularised = c.loss.kl_coefficient or c.loss.entropy_coefficient
+    chosen = assigned.weight > 0 if regularised else (assigned.advantage * assigned.weight) != 0
+    order = np.random.default_rng((c.seed, 1, step)).permutation(np.flatnonzero(chosen))
+    scales = normalisers(
+      c.loss.normaliser, assigned.stats.trained_nodes, assigned.stats.action_tokens, c.learn.minibatches
+    )
+    fills = []
+    for part in np.array_split(order, c.learn.minibatches):
+      if not len(part):
+        continue
+      parts = microbatches(
+        buffer, part, assigned.advantage, assigned.weight, self.learner.row_lengths, self.learner.tokens_per_microbatch
+      )
+      state, metrics = self.learner.update(state, parts, scales)
+      fills.append(fill(parts))
+      rows.append(metrics)
+      self._guard(metrics, step)
+    if not rows:
+      return state, {"funnel/tokens_trained": 0.0}
+    mean = {f"train/{k}": float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in ("tokens", "finite")}
+    mean["train/ratio_max"] = max(r["ratio_max"] for r in rows)
+    mean["train/grad_norm_max"] = max(r["grad_norm"] for r in rows)
+    mean["train/lr"] = rows[-1]["lr"]
+    mean["train/row_fill"] = float(np.mean(fills))
+    mean["train/updates_skipped"] = sum(not r["finite"] for r in rows)
+    mean["funnel/tokens_trained"] = sum(r["tokens"] for r in rows)
+    return state, mean
+
+  def _guard(self, metrics: dict[str, float], step: int) -> None:
+    if metrics["finite"]:
+      self._skipped_in_a_row = 0
+      return
+    self._skipped_in_a_row += 1
+    if self._skipped_in_a_row >= self.config.learn.max_skipped:
+      raise FloatingPointError(
+        f"step {step + 1}: gradients were not finite {self._skipped_in_a_row} times in a row, the updates were "
+        "skipped: lower config.learn.rate, or go on from an earlier checkpoint"
+      )
+
+  def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
+    """Success on the development splits, written as `eval/...`."""
+    c = self.config
+    tasks = [task for split, n in c.tasks.dev.items() for task in self.run_.environment.tasks(split)[:n]]
+    if not tasks:
+      raise ValueError("config.evaluation.every is set, but config.tasks.dev names no split: name one, or set it to 0")
+    began = time.monotonic()
+    trees = evaluate(self.run_, self.frontier, self._to_rollout(state.params), tasks, c.evaluation.temperature)
+    metrics = tree_metrics(trees, "eval") | {"time/evaluation_seconds": time.monotonic() - began}
+    self.writer.write(step, metrics)
+    self.screen.evaluation(step, metrics)
+    return metrics
+
+  def dump(self, trees: Sequence[Tree], step: int, buffer, assigned: Credit) -> None:
+    """Writes trees/step_*.jsonl for the report."""
+    folder = self.workdir / "trees"
+    folder.mkdir(exist_ok=True)
+    with (folder / f"step_{step:06d}.jsonl").open("w") as f:
+      for number, tree in enumerate(trees):
+        at = slice(int(buffer.root[number]), int(buffer.root[number]) + len(tree.nodes))
+        values = {name: getattr(assigned, name)[at] for name in ("reward", "advantage", "weight")}
+        values["baseline"] = [float(assigned.baseline[number])] * len(tree.nodes)
+        f.write(json.dumps(tree_line(tree, step, number, values)) + "\n")
+
+
+def warm_start(
+  run: Run, learner: Learner, workdir: pathlib.Path, writer: MetricWriter, screen: "Screen"
+) -> tuple[TrainState, int]:
+  """The state that the policy-gradient stage starts from, kept in `warm_start/`, and the tokens it has read."""
+  c = run.config
+  w = c.warm_start
+  key = jax.random.fold_in(run.root_key, 1 << 21)
+  if w.from_workdir:
+    with Checkpointer(pathlib.Path(w.from_workdir) / "warm_start") as other:
+      restored = other.restore(learner.abstract)
+    if restored is None:
+      raise FileNotFoundError(f"config.warm_start.from_workdir={w.from_workdir} has no warm start: train it first")
+    _, state, meta = restored
+    read = meta["warm_start_tokens"]
+  elif w.tokens == 0:
+    optimizer_state = init_state(run.policy, learner.optimizer, run.train_rules, key)
+    state, read = optimizer_state, 0
+  else:
+    state, read = clone_demonstrations(run, writer, screen, key)
+    state = with_optimizer(state, learner.optimizer, learner.layout)
+  with Checkpointer(workdir / "warm_start") as own:
+    own.save(0, state, {"warm_start_tokens": read})
+  return state, read
+
+
+def clone_demonstrations(run: Run, writer: MetricWriter, screen: "Screen", key: jax.Array) -> tuple[TrainState, int]:
+  """Demonstrates, then clones."""
+  c, w = run.config, run.config.warm_start
+  tasks = demonstration_tasks(c, run.environment)
+  trees = []
+  bar = screen.bar(len(tasks), "demonstrations")
+  for tree in warmstart.demonstrate(
+    tasks, run.environment, demonstrator(c, run.environment), run.caps, run.protocol, run.interpreter, c.seed + 1
+  ):
+    trees.append(tree)
+    bar.update(1)
+  bar.close()
+  buffer = build([record(tree) for tree in trees])
+  shown = tree_metrics(trees, "demonstrations")
+  tokens = int(buffer.length.sum())
+  screen.line(
+    f"{len(trees)} demonstrations, {int(buffer.exists.sum())} nodes, {tokens} tokens, "
+    f"{shown['demonstrations/tokens_per_node']:.0f} a node, success {shown['demonstrations/success']:.2f}"
+  )
+  learner = run.cloning_learner()
+  state = init_state(run.policy, learner.optimizer, run.train_rules, key)
+  bar = screen.bar(w.tokens, "warm start", unit="tok")
+  read, since = 0, time.monotonic()
+  for state, now, metrics in warmstart.clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed):
+    bar.update(now - read)
+    read = now
+    bar.set_postfix_str(f"loss {metrics['loss']:.3f}")
+  bar.close()
+  seconds = time.monotonic() - since
+  writer.write(0, shown | {"warmstart/loss": metrics["loss"], "warmstart/tokens": read, "time/warm_start": seconds})
+  screen.line(f"warm start: {read} tokens in {seconds:.0f} s, last loss {metrics['loss']:.3f}")
+  return state, read
+
+
+def credit_metrics(assigned: Credit) -> dict[str, float]:
+  """Reward, advantage and weight by depth."""
+  stats, out = assigned.stats, {}
+  for depth, n in enumerate(stats.nodes):
+    if n:
+      out[f"train/reward/depth_{depth}"] = float(stats.reward[depth] / n)
+      out[f"train/advantage/depth_{depth}"] = float(stats.advantage[depth] / n)
+      out[f"train/weight/depth_{depth}"] = float(stats.weight[depth] / n)
+      out[f"train/node_success/depth_{depth}"] = float(stats.success[depth] / n)
+  return out
+
+
+def funnel(trees: Sequence[Tree], assigned: Credit, learned: dict[str, float]) -> dict[str, float]:
+  """What became of the batch, from trees started to tokens trained."""
+  stats = assigned.stats
+  return {
+    "funnel/trees_started": len(trees),
+    "funnel/trees_finished": int(stats.valid_trees),
+    "funnel/trees_dropped_fault": sum(tree.fault is not None for tree in trees),
+    "funnel/trees_dropped_alone": int(stats.lone_trees),
+    "funnel/trees_dropped_flat": int(stats.flat_trees),
+    "funnel/trees_not_replayable": sum(not tree.replayable for tree in trees),
+    "funnel/trajectories": int(stats.trained_nodes),
+    "funnel/trajectories_nonzero": int(stats.nonzero_nodes),
+    "funnel/tokens_sampled": int(stats.action_tokens),
+    "funnel/tokens_trained": learned["funnel/tokens_trained"],
+  }
+
+
+def memory_report(run: Run, learner: Learner, frontier: Frontier, seconds: float) -> str:
+  """One line: parameters, programs compiled, bytes a device needs at most, by the compiler's own analysis."""
+  params = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(learner.abstract.params))
+
+  def needed(program) -> int:
+    m = program.memory_analysis()
+    return m.argument_size_in_bytes + m.temp_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
+
+  update = max(needed(p) for p in learner.compiled())
+  rollout = max(needed(p) for p in frontier.programs.values())
+  count = len(frontier.programs) + len(learner.compiled())
+  return (
+    f"{params:,} parameters on {run.mesh.size} {jax.devices()[0].platform} device(s); {count} programs compiled in "
+    f"{seconds:.0f} s; at most {update / 2**20:.0f} MiB a device in an update, {rollout / 2**20:.0f} MiB in a rollout"
+  )
+
+
+def refuse_changes(old: ConfigDict, new: ConfigDict) -> None:
+  """A workdir belongs to one config: what may change on resuming is how long to go on and how to report."""
+  free = ("steps", "sampled_tokens", "max_seconds", "evaluation", "checkpoint", "log", "compile_cache")
+
+  def flat(prefix, value):
+    if isinstance(value, dict):
+      for key, inner in value.items():
+        yield from flat(f"{prefix}.{key}", inner)
+    else:
+      yield prefix, list(value) if isinstance(value, tuple) else value
+
+  a, b = (dict(flat("config", c.to_dict())) for c in (old, new))
+  changed = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and k.split(".")[1] not in free)
+  if changed:
+    rows = "\n".join(f"  {k}: {a.get(k)!r} in the workdir, {b.get(k)!r} asked for" for k in changed)
+    raise ValueError(f"this workdir was made with another config:\n{rows}\nuse a fresh --workdir, or the old values")
+
+
+class Clock:
+  """Seconds of the parts of a step."""
+
+  def __init__(self):
+    self.laps: dict[str, float] = {}
+    self._last = self._start = time.monotonic()
+
+  def lap(self, name: str) -> None:
+    now = time.monotonic()
+    self.laps[name], self._last = now - self._last, now
+
+  def metrics(self) -> dict[str, float]:
+    return {
+      **{f"time/{name}_seconds": s for name, s in self.laps.items()},
+      "time/step_seconds": time.monotonic() - self._start,
+    }
+
+
+class Screen:
+  """What the terminal shows: progress bars and one line a step, or plain lines for a log."""
+
+  def __init__(self, quiet: bool):
+    self.quiet = quiet
+    self._began = time.monotonic()
+    self._first: int | None = None
+
+  def bar(self, total: int, what: str, unit: str = "it", initial: int = 0) -> tqdm:
+    return tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "tok", initial=initial, disable=self.quiet)
+
+  def line(self, text: str) -> None:
+    if self.quiet:
+      print(text, flush=True)
+    else:
+      tqdm.write(text)
+
+  def step(self, step: int, steps: int, m: dict[str, float]) -> None:
+    if self._first is None:
+      self._first, self._began = step, time.monotonic()
+      eta = "?"
+    else:
+      eta = f"{(time.monotonic() - self._began) / (step - self._first) * (steps - step):.0f} s"
+    parts = [f"{k.rsplit('/', 1)[1]} {v:.2f}" for k, v in sorted(m.items()) if k.startswith("train/success/")]
+    self.line(
+      f"step {step}/{steps}  {'  '.join(parts)}  nodes {m.get('train/nodes_per_tree', 0):.1f}  "
+      f"entropy {m.get('train/entropy', 0):.3f}  grad {m.get('train/grad_norm', 0):.2f}  "
+      f"{m['time/sampled_tokens_per_second']:.0f} tok/s  {m['time/step_seconds']:.1f} s  ETA {eta}"
+    )
+
+  def evaluation(self, step: int, m: dict[str, float]) -> None:
+    parts = [f"{k.rsplit('/', 1)[1]} {v:.2f}" for k, v in sorted(m.items()) if k.startswith("eval/success/")]
+    self.line(f"evaluation at step {step}: {'  '.join(parts)}  ({m['time/evaluation_seconds']:.1f} s)")
+
+
+def main(argv: Sequence[str]) -> None:
+  if len(argv) > 1:
+    raise app.UsageError(f"left over on the command line: {argv[1:]}; settings read --config.key=value")
+  logging.getLogger().setLevel(logging.WARNING)  # Orbax tells every step of a save at INFO
+  summary = train(_CONFIG.value, _WORKDIR.value, quiet=_QUIET.value)
+  print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+  _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment file with get_config().", lock_config=True)
+  _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if missing, gone on with if not.")
+  _QUIET = flags.DEFINE_bool("quiet", False, "Plain lines in place of progress bars.")
+  _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Build and compile everything, print what it needs, and stop.")
+  flags.mark_flags_as_required(["config", "workdir"])
+  app.run(main)
