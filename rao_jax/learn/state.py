@@ -79,5 +79,5 @@ def _fresh_state(config, optimizer, key):
 def with_optimizer(state: TrainState, optimizer: optax.GradientTransformation, layout: TrainState) -> TrainState:
   """The same parameters with a fresh optimiser: the policy-gradient stage does not inherit the warm start's moments."""
   fresh = jax.jit(optimizer.init, out_shardings=layout.opt_state)(state.params)
-  zero = jax.device_put(jnp.zeros((), jnp.int32), layout.updates)
-  return TrainState(state.params, fresh, zero, zero)
+  counts = [jax.device_put(jnp.zeros((), jnp.int32), where) for where in (layout.updates, layout.skipped)]
+  return TrainState(state.params, fresh, *counts)

@@ -148,7 +148,7 @@ class Learner:
       )
     self._apply = (
       jax.jit(
-        functools.partial(apply, optimizer=optimizer), donate_argnums=(0, 1), out_shardings=(self.layout, rep, rep)
+        functools.partial(apply, optimizer=optimizer), donate_argnums=0, out_shardings=(self.layout, rep, rep)
       )
       .lower(self.abstract, acc)
       .compile()

@@ -33,7 +33,7 @@ class TextcraftSynthConfig(tfds.core.BuilderConfig):
   items_per_tier: int
   sizes: dict[str, int]
   difficulties: dict[str, tuple[str, ...]]
-  tasks_per_world: int = 4
+  tasks_per_world: int = 8
   world_seed: int | None = None
 
 
@@ -100,6 +100,7 @@ def generate_tasks(config: TextcraftSynthConfig, split: str, difficulty: str) ->
 def build(data_dir: str, config_name: str = "small") -> tfds.core.DatasetBuilder:
   """The builder, with its files written to `data_dir` unless they are there already."""
   builder = TextcraftSynth(data_dir=data_dir, config=config_name)
+  tfds.disable_progress_bar()
   builder.download_and_prepare(file_format="array_record")
   return builder
 

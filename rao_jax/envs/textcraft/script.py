@@ -141,6 +141,7 @@ class _Demonstrator:
     self.known: dict[str, tuple[int, dict[str, int]]] = {}
     self.waiting: list[str] = []
     self.has_retried = False
+    self.is_refused = False  # a launch was: from then on it works alone
 
   def run(self, goal) -> Agent:
     try:
@@ -156,6 +157,9 @@ class _Demonstrator:
     # Without a draw where it cannot happen, so that a knob left at 0 changes no other draw.
     return probability > 0 and self.rng.random() < probability
 
+  def wants_to_delegate(self) -> bool:
+    return not self.is_refused and self.rng.random() < self.slips.delegate
+
   def cell(self, code: str) -> Generator[str, str, str]:
     lines, self.waiting = self.waiting, []
     return (yield "\n".join([*lines, code]))
@@ -169,11 +173,14 @@ class _Demonstrator:
     result_count, ingredients = self.known[name]
     factor = "k" if level == 0 else f"k{level - 1}"
     self.waiting.append(f"{factor}=-(-{amount}//{result_count})")
+    if len(self.waiting) > 2:  # keeps cells short where recipes known already follow each other
+      lines, self.waiting = self.waiting, []
+      yield "\n".join(lines)
     parts = {part: quantity for part, quantity in ingredients.items() if not is_base_name(part)}
     if parts and self.slip(self.slips.ingredient):
       parts.pop(self.rng.choice(list(parts)))
     can_go_on = True
-    if self.rng.random() < self.slips.delegate:
+    if self.wants_to_delegate():
       can_go_on = yield from self.delegate(parts, ingredients, factor, level)
     else:
       for part, quantity in parts.items():
@@ -186,7 +193,7 @@ class _Demonstrator:
     return (yield from self.craft(name, result_count, ingredients, factor, level))
 
   def delegate(self, parts, ingredients, factor: str, level: int) -> Generator[str, str, bool]:
-    """Launches an agent for each part; one that is refused a launch makes the part itself."""
+    """Launches an agent for each part, and once more for those that failed; makes them itself if refused."""
     launches = self.amounts(parts, factor)
     if self.slip(self.slips.base):
       base = [name for name in ingredients if is_base_name(name)] or [_some_base(self.rng)]
@@ -217,6 +224,7 @@ class _Demonstrator:
       for (name, _), answer in zip(group, answers):
         if answer != "done":
           failed.add(name)
+        self.is_refused = self.is_refused or answer.startswith("Error")
     return failed
 
   def retry(self, amounts: dict[str, str], level: int) -> Generator[str, str, bool]:
@@ -224,7 +232,7 @@ class _Demonstrator:
     if self.has_retried or self.slip(self.slips.give_up):
       return False
     self.has_retried = True
-    if self.rng.random() < self.slips.delegate:
+    if self.wants_to_delegate():
       return not (yield from self.launch(list(amounts.items())))
     for name, amount in amounts.items():
       if not (yield from self.make(name, amount, level + 1)):
@@ -275,7 +283,8 @@ def _some_unknown(rng: random.Random, name: str) -> str:
   wrong_shapes.append(f"raw_{prefix}" if prefix[0] in world_lib.MINERAL else f"{prefix}_ore")
   if "_i" in name:
     body, _, suffix = name.partition("_i")
-    wrong_shapes.append(f"{body}_i0" if "_" not in suffix else f"{body}_i{suffix.split('_')[0]}")
+    tier = int(suffix.split("_")[0])
+    wrong_shapes.append(f"{body}_i{tier}" if tier >= 6 else f"{body}_i{tier}_{tier}")
   return rng.choice(wrong_shapes)
 
 

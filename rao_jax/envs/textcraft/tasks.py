@@ -37,8 +37,9 @@ def sample_task(split: str, difficulty: str, seed: int, items_per_tier: int = 10
   seeds = WORLD_SEEDS[split]
   rng = _rng(split, difficulty, seed)
   world = world_lib.cached_world(seeds[rng.randrange(len(seeds))], items_per_tier, profile)
+  candidates = _candidates(world, difficulty)
   while True:
-    task = _draw_task(world, _candidates(world, difficulty), difficulty, rng, f"{difficulty}.{split}.{seed}")
+    task = _make_task(world, difficulty, _draw_target(candidates, difficulty, rng), rng, f"{split}.{seed}")
     if task is not None:
       return task
 
@@ -58,14 +59,19 @@ def make_tasks(
   """
   rng = _rng(split, difficulty, world.seed, seed)
   candidates = _candidates(world, difficulty, targets)
-  tasks: dict[tuple, Task] = {}
+  seen: set[tuple[str, int]] = set()
+  kept: list[Task] = []
   for _ in range(30 * n if candidates else 0):
-    if len(tasks) == n:
+    if len(kept) == n:
       break
-    task = _draw_task(world, candidates, difficulty, rng, f"{difficulty}.{split}.{world.seed}.{len(tasks)}")
+    target = _draw_target(candidates, difficulty, rng)
+    if target in seen:
+      continue
+    seen.add(target)
+    task = _make_task(world, difficulty, target, rng, f"{split}.{world.seed}.{len(kept)}")
     if task is not None:
-      tasks.setdefault(tuple(task.data["targets"].items()), task)
-  return list(tasks.values())
+      kept.append(task)
+  return kept
 
 
 def split_targets(world: World) -> dict[str, list[str]]:
@@ -143,10 +149,13 @@ def _candidates(world: World, difficulty: str, targets: list[str] | None = None)
   return [name for name in names if bounds.min_depth <= world.depth(name) <= bounds.max_depth]
 
 
-def _draw_task(world: World, candidates: list[str], difficulty: str, rng: random.Random, suffix: str) -> Task | None:
-  """One task, or None where the plan does not work out."""
-  name = rng.choice(candidates)
-  targets = {name: rng.randint(1, DIFFICULTIES[difficulty].max_count)}
+def _draw_target(candidates: list[str], difficulty: str, rng: random.Random) -> tuple[str, int]:
+  return rng.choice(candidates), rng.randint(1, DIFFICULTIES[difficulty].max_count)
+
+
+def _make_task(world: World, difficulty: str, target: tuple[str, int], rng: random.Random, suffix: str) -> Task | None:
+  """The task of one target, with a stock drawn for it; None where the plan does not work out."""
+  targets = dict([target])
   inventory = {
     base: units + rng.randint(0, max(1, units // 2)) for base, units in material_cost(world, targets).items()
   }
@@ -165,6 +174,6 @@ def _draw_task(world: World, candidates: list[str], difficulty: str, rng: random
     "targets": targets,
     "inventory": inventory,
     "gold": [[item, units] for item, units in gold],
-    "max_depth": world.depth(name),
+    "max_depth": world.depth(target[0]),
   }
-  return Task(f"textcraft_synth.{world.profile}.{suffix}", difficulty, data)
+  return Task(f"textcraft_synth.{world.profile}.{difficulty}.{suffix}", difficulty, data)
