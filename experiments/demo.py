@@ -26,8 +26,9 @@ def get_config(agent: str = "recursive"):
   c.caps.result_tokens = 8
 
   c.policy.mlp = 256
+  c.policy.qk_norm = True
   c.policy.unroll = True
-  c.rollout.row_ladder = (8, 32)
+  c.rollout.row_ladder = (8, 16)
   c.rollout.cache_ladder = (128, WINDOW + 16) if window == WINDOW else (128, WINDOW + 16, window + 16)
   c.rollout.steps = 8
   c.rollout.slots = 512
@@ -35,12 +36,12 @@ def get_config(agent: str = "recursive"):
   c.warm_start.demonstrator = "recursive" if agent == "recursive" else "inline"
   c.warm_start.tasks = dict(train_easy=600, train_medium=800)
   c.warm_start.slips = dict(
-    delegate=0.4, quantity=0.1, factor=0.05, ingredient=0.1, early=0.05, base=0.1, unknown=0.1, one_by_one=0.3,
-    give_up=0.3,
+    delegate=0.4, quantity=0.03, factor=0.02, ingredient=0.03, early=0.02, base=0.03, unknown=0.1, one_by_one=0.3,
+    give_up=0.5,
   )  # fmt: skip
-  c.warm_start.tokens = 1_200_000
-  c.warm_start.rate = 2e-3
-  c.warm_start.tokens_per_update = 5120
+  c.warm_start.tokens = 600_000
+  c.warm_start.rate = 4e-3
+  c.warm_start.tokens_per_update = 1400
   if agent == "single_4x":
     c.warm_start.from_workdir = "runs/demo/single"
 
@@ -49,8 +50,8 @@ def get_config(agent: str = "recursive"):
   c.tasks.dev = dict(dev_easy=30, dev_medium=60, dev_hard=60)
   c.learn.rate = 5e-4
   c.learn.warmup = 5
-  c.learn.minibatches = 4
-  c.learn.row_lengths = (128, WINDOW) if window == WINDOW else (128, WINDOW, window)
-  c.learn.tokens_per_microbatch = 2560
+  c.learn.minibatches = 2
+  c.learn.row_lengths = (WINDOW,) if window == WINDOW else (WINDOW, window)
+  c.learn.tokens_per_microbatch = 1536
   c.loss.surrogate = "ppo"
   return c

@@ -15,7 +15,7 @@ from rao_jax.config import credit_options, loss_options, policy_config
 from rao_jax.envs.base import Environment, Task
 from rao_jax.learn import warmstart
 from rao_jax.learn.losses import LossOptions
-from rao_jax.learn.state import make_optimizer, make_schedule
+from rao_jax.learn.state import TrainState, abstract_state, make_optimizer, make_schedule
 from rao_jax.learn.step import Learner
 from rao_jax.mesh import ROLLOUT_RULES, TRAIN_RULES, Rules, make_mesh
 from rao_jax.policy.transformer import PolicyConfig
@@ -23,9 +23,10 @@ from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.engine import Tree
 from rao_jax.rollout.frontier import Frontier
 from rao_jax.rollout.interpreter import Limits, MontyInterpreter
+from rao_jax.rollout.keys import fold_keys
 from rao_jax.rollout.protocol import CONTROLS, CompactProtocol
-from rao_jax.tree.credit import CreditOptions
 from rao_jax.tokenizer import SentencePieceTokenizer, train_sentencepiece
+from rao_jax.tree.credit import CreditOptions
 
 TOKENIZER_FILE = "tokenizer.model"
 TOKENIZER_TREES = 64  # demonstrations that a tokenizer is trained on
@@ -82,14 +83,18 @@ class Run:
     updates = -(-w.tokens // w.tokens_per_update)
     return self.learner(w.rate, min(w.warmup, updates - 1), w.final, updates, LossOptions(surrogate="reinforce"))
 
+  def abstract_state(self) -> TrainState:
+    """Shapes and shardings of the policy-gradient stage's state: what its checkpoints are restored onto."""
+    c = self.config.learn
+    optimizer = make_optimizer(lambda _: c.rate, c.clip, c.b1, c.b2, c.eps, c.weight_decay)
+    return abstract_state(self.policy, optimizer, self.train_rules)
+
   def trees(self, tasks: Sequence[Task], rollouts: int, *stream: int) -> list[Tree]:
     """Fresh trees, `rollouts` of each task as one group. Root keys follow from the seed and `stream` alone."""
-    key = self.root_key
+    key = np.asarray(jax.random.key_data(self.root_key))
     for number in stream:
-      key = jax.random.fold_in(key, number)
-    keys = np.asarray(jax.vmap(lambda i: jax.random.key_data(jax.random.fold_in(key, i)))(
-      np.arange(len(tasks) * rollouts)
-    ))  # fmt: skip
+      key = fold_keys(key, [number])[0]
+    keys = fold_keys(key, range(len(tasks) * rollouts))
     return [
       Tree(self.environment, task, self.caps, self.protocol, self.interpreter, keys[g * rollouts + i], group=g)
       for g, task in enumerate(tasks)

@@ -23,13 +23,10 @@ def base_config() -> ConfigDict:
   c.environment = ConfigDict()
   c.environment.factory = "rao_jax.envs.textcraft.factory:make"  # module:function, called with `options`
   c.environment.options = ConfigDict()  # keyword arguments of the factory
-  c.environment.options.unlock()
 
   c.tasks = ConfigDict()
   c.tasks.train = ConfigDict()  # split -> root tasks of it in every step
-  c.tasks.train.unlock()
   c.tasks.dev = ConfigDict()  # split -> tasks of it in every evaluation
-  c.tasks.dev.unlock()
 
   c.mesh = ConfigDict()
   c.mesh.data = -1  # devices along each axis; -1 for the rest
@@ -108,10 +105,8 @@ def base_config() -> ConfigDict:
   c.warm_start = ConfigDict()  # behaviour cloning before step 1
   c.warm_start.tokens = 0  # to train on; 0 skips the warm start
   c.warm_start.tasks = ConfigDict()  # split -> demonstrations of it
-  c.warm_start.tasks.unlock()
   c.warm_start.demonstrator = "recursive"  # a name the environment knows
   c.warm_start.slips = ConfigDict()  # how it falls short
-  c.warm_start.slips.unlock()
   c.warm_start.rate = 1e-3
   c.warm_start.warmup = 20
   c.warm_start.final = 0.1
@@ -132,6 +127,10 @@ def base_config() -> ConfigDict:
   c.log.trees_every = 10  # steps between dumps of trees for the report; 0 never
   c.log.trees = 8  # trees of a dump
   c.compile_cache = ""  # folder of the persistent compilation cache; empty is none
+
+  c.lock()  # a misspelt key in an experiment is an error; the groups below have keys of the environment's choosing
+  for group in (c.environment.options, c.tasks.train, c.tasks.dev, c.warm_start.tasks, c.warm_start.slips):
+    group.unlock()
   return c
 
 
@@ -160,7 +159,8 @@ def validate(c: ConfigDict) -> None:
   loss_options(c)
   if c.credit.baseline == "leave_one_out" and c.rollouts_per_task < 2:
     raise ValueError(
-      f"config.rollouts_per_task={c.rollouts_per_task} leaves no other tree for the leave-one-out baseline: set 2 or more"
+      f"config.rollouts_per_task={c.rollouts_per_task} leaves no other tree for the leave-one-out baseline: set 2 or "
+      "more"
     )
   if c.loss.surrogate == "reinforce" and c.learn.minibatches > 1 and not c.loss.truncation:
     raise ValueError(
@@ -180,6 +180,21 @@ def validate(c: ConfigDict) -> None:
   if max(c.learn.row_lengths) < c.caps.window:
     raise ValueError(
       f"config.learn.row_lengths={tuple(c.learn.row_lengths)}: its last must hold caps.window={c.caps.window} tokens"
+    )
+  if c.learn.tokens_per_microbatch < max(c.learn.row_lengths):
+    raise ValueError(
+      f"config.learn.tokens_per_microbatch={c.learn.tokens_per_microbatch} holds no row of "
+      f"config.learn.row_lengths={tuple(c.learn.row_lengths)}: set it to {max(c.learn.row_lengths)} or more"
+    )
+  if c.evaluation.every and not c.tasks.dev:
+    raise ValueError(
+      f"config.evaluation.every={c.evaluation.every}, but config.tasks.dev names no split to evaluate on: name one, "
+      "e.g. config.tasks.dev.dev_medium = 50, or set it to 0"
+    )
+  if c.warm_start.tokens and not c.warm_start.tasks and not c.warm_start.from_workdir:
+    raise ValueError(
+      f"config.warm_start.tokens={c.warm_start.tokens}, but config.warm_start.tasks names no demonstrations: name a "
+      "split, e.g. config.warm_start.tasks.train_easy = 100, or set it to 0"
     )
   if not c.tasks.train:
     raise ValueError("config.tasks.train names no split to train on, e.g. config.tasks.train.train_medium = 16")

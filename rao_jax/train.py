@@ -1,6 +1,6 @@
 """Trains a recursive agent: warm start, then collect -> credit -> update. Impure: owns the workdir and the clock.
 
-  python -m rao_jax.train --config=experiments/textcraft_cpu.py --workdir=runs/a [--config.learn.rate=1e-4 ...]
+python -m rao_jax.train --config=experiments/textcraft_cpu.py --workdir=runs/a [--config.learn.rate=1e-4 ...]
 """
 
 import contextlib
@@ -32,27 +32,31 @@ from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import Tree, record
 from rao_jax.rollout.frontier import Frontier
 from rao_jax.rollout.summary import tree_line, tree_metrics
-from rao_jax.tree.buffer import build, ladder
+from rao_jax.tree.buffer import TreeBuffer, TreeRecord, build, ladder
 from rao_jax.tree.credit import Credit, credit
 
 log = logging.getLogger(__name__)
 
 
-def train(config: ConfigDict, workdir: str | pathlib.Path, *, quiet: bool = False) -> dict[str, Any]:
+def train(
+  config: ConfigDict, workdir: str | pathlib.Path, *, quiet: bool = False, dry_run: bool = False,
+  profile_steps: Sequence[int] = (),
+) -> dict[str, Any]:  # fmt: skip
   """Trains to the end of `config`, going on from the workdir's last good checkpoint if it has one.
 
   Args:
     config: from an experiment's `get_config`.
     workdir: gets config.json, metrics.jsonl, checkpoints/, warm_start/, trees/, tokenizer.model.
     quiet: plain lines for a log file in place of progress bars.
+    dry_run: build and compile everything, say what it needs, and stop.
+    profile_steps: steps to write a profiler trace of, below `profile/`.
   Returns:
     summary of the run: steps, sampled tokens, warm-start tokens, the last evaluation.
   """
   validate(config)
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  if config.compile_cache:
-    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.compile_cache).absolute()))
+  use_compile_cache(config)
   config_file = workdir / "config.json"
   if config_file.exists():
     refuse_changes(ConfigDict(json.loads(config_file.read_text())), config)
@@ -70,6 +74,8 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, *, quiet: bool = Fals
     started = time.monotonic()
     learner, frontier = run.policy_gradient_learner(), run.frontier()
     screen.line(memory_report(run, learner, frontier, time.monotonic() - started))
+    if dry_run:
+      return {}
     restored = checkpoints.restore(learner.abstract)
     if restored is None:
       state, read = warm_start(run, learner, workdir, writer, screen)
@@ -78,9 +84,13 @@ def train(config: ConfigDict, workdir: str | pathlib.Path, *, quiet: bool = Fals
       step, state, meta = restored
       dropped = writer.truncate_after(step)
       checkpoints.truncate_after(step)
-      screen.line(f"going on from the checkpoint of step {step}" + f" ({dropped} later metric rows dropped)" * bool(dropped))  # noqa: E501
+      screen.line(
+        f"going on from the checkpoint of step {step}" + f" ({dropped} later metric rows dropped)" * bool(dropped)
+      )
     loop = Loop(run, learner, frontier, checkpoints, writer, screen, workdir)
-    return loop.run(state, step, meta)
+    summary = loop.run(state, step, meta, profile_steps)
+    screen.line(final_table(summary))
+    return summary
 
 
 class Loop:
@@ -96,8 +106,11 @@ class Loop:
     layout = param_shardings(run.policy, run.rollout_rules)
     self._to_rollout = jax.jit(lambda params: params, out_shardings=layout)
     self._skipped_in_a_row = 0
+    trees = sum(self.config.tasks.train.values()) * self.config.rollouts_per_task
+    self._nodes = ladder(trees * self.config.caps.max_nodes)  # one credit program, whatever the trees grow to
+    self._credit([TreeRecord([], 0, False)] * trees)
 
-  def run(self, state: TrainState, step: int, meta: dict[str, Any]) -> dict[str, Any]:
+  def run(self, state: TrainState, step: int, meta: dict[str, Any], profile_steps: Sequence[int]) -> dict[str, Any]:
     """Steps until the config's end."""
     c, last = self.config, {}
     bar = self.screen.bar(c.steps, "step", initial=step)
@@ -106,7 +119,9 @@ class Loop:
       last = self.evaluate(state, step)
     while step < c.steps and not self._spent(meta):
       began = time.monotonic()
-      state, metrics = self.step(state, step, meta)
+      profiled = step + 1 in profile_steps
+      with jax.profiler.trace(str(self.workdir / "profile")) if profiled else contextlib.nullcontext():
+        state, metrics = self.step(state, step, meta)
       step += 1
       meta["seconds"] += time.monotonic() - began
       final = step == c.steps or self._spent(meta)
@@ -123,7 +138,7 @@ class Loop:
     if saved < step:
       self.checkpoints.save(step, state, dict(meta))
     bar.close()
-    return {"steps": step, "sampled_tokens": meta["sampled"], **meta, "evaluation": last}
+    return {"steps": step, **meta, "evaluation": last}
 
   def _spent(self, meta: dict[str, Any]) -> bool:
     c = self.config
@@ -143,8 +158,7 @@ class Loop:
     before = self.frontier.counts.copy()
     collect(self._to_rollout(state.params), trees, self.frontier, c.rollout.temperature)
     clock.lap("rollout")
-    buffer = build([record(tree) for tree in trees], num_trees=len(trees))
-    assigned = jax.device_get(credit(buffer, run.credit_options))
+    buffer, assigned = self._credit([record(tree) for tree in trees])
     clock.lap("credit")
     state, learned = self.update(state, buffer, assigned, step)
     clock.lap("update")
@@ -167,7 +181,13 @@ class Loop:
       self.dump(trees[: c.log.trees], step + 1, buffer, assigned)
     return state, metrics
 
-  def update(self, state: TrainState, buffer, assigned: Credit, step: int) -> tuple[TrainState, dict[str, float]]:
+  def _credit(self, records: Sequence[TreeRecord]) -> tuple[TreeBuffer, Credit]:
+    buffer = build(records, num_trees=len(records), num_nodes=self._nodes)
+    return buffer, jax.device_get(credit(buffer, self.run_.credit_options))
+
+  def update(
+    self, state: TrainState, buffer: TreeBuffer, assigned: Credit, step: int
+  ) -> tuple[TrainState, dict[str, float]]:
     """One update for each minibatch of nodes. Advantages, weights and normalisers are those of the whole batch."""
     c, rows = self.config, []
     regularised = c.loss.kl_coefficient or c.loss.entropy_coefficient
@@ -222,7 +242,7 @@ class Loop:
     self.screen.evaluation(step, metrics)
     return metrics
 
-  def dump(self, trees: Sequence[Tree], step: int, buffer, assigned: Credit) -> None:
+  def dump(self, trees: Sequence[Tree], step: int, buffer: TreeBuffer, assigned: Credit) -> None:
     """Writes trees/step_*.jsonl for the report."""
     folder = self.workdir / "trees"
     folder.mkdir(exist_ok=True)
@@ -282,7 +302,8 @@ def clone_demonstrations(run: Run, writer: MetricWriter, screen: "Screen", key: 
   state = init_state(run.policy, learner.optimizer, run.train_rules, key)
   bar = screen.bar(w.tokens, "warm start", unit="tok")
   read, since = 0, time.monotonic()
-  for state, now, metrics in warmstart.clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed):
+  updates = warmstart.clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed)
+  for state, now, metrics in updates:  # noqa: B007 (the last one is returned)
     bar.update(now - read)
     read = now
     bar.set_postfix_str(f"loss {metrics['loss']:.3f}")
@@ -320,6 +341,21 @@ def funnel(trees: Sequence[Tree], assigned: Credit, learned: dict[str, float]) -
     "funnel/tokens_sampled": int(stats.action_tokens),
     "funnel/tokens_trained": learned["funnel/tokens_trained"],
   }
+
+
+def final_table(summary: dict[str, Any]) -> str:
+  """What a run came to."""
+  rows = [
+    f"{summary['steps']} steps, {summary['warm_start_tokens']:,} warm-start tokens, {summary['sampled']:,} sampled "
+    f"tokens, {summary['seconds']:.0f} s of training"
+  ]
+  found = summary["evaluation"]
+  for key in sorted(k for k in found if k.startswith("eval/success/")):
+    difficulty = key.rsplit("/", 1)[1]
+    rows.append(
+      f"  {difficulty:10} success {found[key]:.3f}   nodes per tree {found[f'eval/nodes_per_tree/{difficulty}']:.1f}"
+    )
+  return "\n".join(rows)
 
 
 def memory_report(run: Run, learner: Learner, frontier: Frontier, seconds: float) -> str:
@@ -410,18 +446,29 @@ class Screen:
     self.line(f"evaluation at step {step}: {'  '.join(parts)}  ({m['time/evaluation_seconds']:.1f} s)")
 
 
+def quieten() -> None:
+  """Orbax tells every step of a save at INFO."""
+  logging.getLogger().setLevel(logging.WARNING)
+
+
+def use_compile_cache(config: ConfigDict) -> None:
+  if config.compile_cache:
+    jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.compile_cache).absolute()))
+
+
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"left over on the command line: {argv[1:]}; settings read --config.key=value")
-  logging.getLogger().setLevel(logging.WARNING)  # Orbax tells every step of a save at INFO
-  summary = train(_CONFIG.value, _WORKDIR.value, quiet=_QUIET.value)
-  print(json.dumps(summary))
+  quieten()
+  f = flags.FLAGS
+  train(f.config, f.workdir, quiet=f.quiet, dry_run=f.dry_run, profile_steps=[int(n) for n in f.profile_steps])
 
 
 if __name__ == "__main__":
-  _CONFIG = config_flags.DEFINE_config_file("config", None, "An experiment file with get_config().", lock_config=True)
-  _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if missing, gone on with if not.")
-  _QUIET = flags.DEFINE_bool("quiet", False, "Plain lines in place of progress bars.")
-  _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Build and compile everything, print what it needs, and stop.")
+  config_flags.DEFINE_config_file("config", None, "An experiment file with get_config().", lock_config=True)
+  flags.DEFINE_string("workdir", None, "Where the run lives; made if missing, gone on with if not.")
+  flags.DEFINE_bool("quiet", False, "Plain lines in place of progress bars.")
+  flags.DEFINE_bool("dry_run", False, "Build and compile everything, print what it needs, and stop.")
+  flags.DEFINE_list("profile_steps", [], "Steps to write a profiler trace of, to WORKDIR/profile.")
   flags.mark_flags_as_required(["config", "workdir"])
   app.run(main)

@@ -58,7 +58,9 @@ def state_shardings(config: PolicyConfig, optimizer: optax.GradientTransformatio
   return TrainState(layout, opt_layout, rules.replicated, rules.replicated)
 
 
-def init_state(config: PolicyConfig, optimizer: optax.GradientTransformation, rules: Rules, key: jax.Array) -> TrainState:
+def init_state(
+  config: PolicyConfig, optimizer: optax.GradientTransformation, rules: Rules, key: jax.Array
+) -> TrainState:
   """A fresh state; no leaf ever exists unsharded."""
   make = functools.partial(_fresh_state, config, optimizer)
   return jax.jit(make, out_shardings=state_shardings(config, optimizer, rules))(key)

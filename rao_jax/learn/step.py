@@ -68,11 +68,13 @@ def accumulate(
   return Accumulated(jax.tree.map(jnp.add, acc.grads, grads), acc.loss + value, merge(acc.stats, stats))
 
 
-def apply(state: TrainState, acc: Accumulated, *, optimizer: optax.GradientTransformation) -> tuple:
+def apply(
+  state: TrainState, acc: Accumulated, *, optimizer: optax.GradientTransformation, schedule: optax.Schedule
+) -> tuple[TrainState, dict[str, jax.Array]]:
   """One optimiser update from the summed gradients; skipped, and counted, if any of them is not finite.
 
   Returns:
-    (state, gradient norm before clipping, whether the update was made).
+    (state, {"grad_norm": before clipping, "finite": whether the update was made, "lr": its learning rate}).
   """
   norm = optax.global_norm(acc.grads)
   finite = jnp.isfinite(norm) & jnp.isfinite(acc.loss)
@@ -81,7 +83,8 @@ def apply(state: TrainState, acc: Accumulated, *, optimizer: optax.GradientTrans
     params=optax.apply_updates(state.params, updates), opt_state=opt_state, updates=state.updates + 1
   )
   kept = state.replace(skipped=state.skipped + 1)
-  return jax.tree.map(lambda a, b: jnp.where(finite, a, b), moved, kept), norm, finite
+  new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), moved, kept)
+  return new, {"grad_norm": norm, "finite": finite, "lr": schedule(state.updates)}
 
 
 class Learner:
@@ -113,7 +116,7 @@ class Learner:
     self.row_lengths, self.tokens_per_microbatch = tuple(sorted(row_lengths)), tokens_per_microbatch
     self._token_mask = jnp.asarray(token_mask)
     self._temperature = np.float32(temperature)
-    self.optimizer, self._schedule = optimizer, schedule
+    self.optimizer = optimizer
     self.layout = state_shardings(config, optimizer, rules)
     self.abstract = abstract_state(config, optimizer, rules)
     self._options = options
@@ -137,7 +140,7 @@ class Learner:
           f"learn.tokens_per_microbatch={tokens_per_microbatch} makes {B} rows of {S}, which cannot be split over "
           f"{rules.ways('rows')} devices: use a multiple of {S * rules.ways('rows')}"
         )
-      field = lambda dtype: jax.ShapeDtypeStruct((B, S), dtype, sharding=rules.sharding((B, S), ("rows", None)))  # noqa: B023, E501
+      field = lambda dtype: jax.ShapeDtypeStruct((B, S), dtype, sharding=rules.sharding((B, S), ("rows", None)))  # noqa: B023
       i32, f32 = field(jnp.int32), field(jnp.float32)
       rows = PackedRows(i32, i32, i32, field(jnp.bool_), f32, f32, f32)
       reference = self.abstract.params if options.kl_coefficient else None
@@ -148,7 +151,9 @@ class Learner:
       )
     self._apply = (
       jax.jit(
-        functools.partial(apply, optimizer=optimizer), donate_argnums=0, out_shardings=(self.layout, rep, rep)
+        functools.partial(apply, optimizer=optimizer, schedule=schedule),
+        donate_argnums=0,
+        out_shardings=(self.layout, rep),
       )
       .lower(self.abstract, acc)
       .compile()
@@ -167,13 +172,11 @@ class Learner:
       (state, metrics of the loss by name).
     """
     scales = tuple(np.float32(s) for s in scales)
-    acc, rate = self._start(), self._schedule(int(state.updates))
+    acc = self._start()
     for rows in parts:
       program = self.programs[rows.tokens.shape[1]]
       acc = program(state.params, acc, rows, scales, self._token_mask, self._temperature, reference)
-    stats, loss = acc.stats, acc.loss
-    metrics = {"loss": loss, **means(jax.device_get(stats)), "tokens": stats.tokens}
-    metrics = jax.device_get(metrics)
-    state, norm, finite = self._apply(state, acc)
-    metrics |= {"grad_norm": norm, "finite": finite, "lr": rate}
+    stats, loss = jax.device_get((acc.stats, acc.loss))
+    state, applied = self._apply(state, acc)
+    metrics = {"loss": loss, "tokens": stats.tokens, **means(stats), **jax.device_get(applied)}
     return state, {name: float(value) for name, value in metrics.items()}

@@ -208,22 +208,29 @@ class Tree:
     self._settle(node, self._interpreter.run(node.sandbox, code, self._names, self._call(node)))
 
   def _resume(self, node: Node) -> None:
+    self._settle(node, self._answered(node))
+
+  def _answered(self, node: Node) -> CellResult:
+    """Goes on with a suspended cell, all its launches answered."""
     answers = {launch.number: self._answer(child) for launch, child in node.pending}
     node.pending = []
-    self._settle(node, self._interpreter.resume(node.sandbox, answers, self._names, self._call(node)))
+    return self._interpreter.resume(node.sandbox, answers, self._names, self._call(node))
 
   def _settle(self, node: Node, result: CellResult) -> None:
     """What a cell's run leads to: the node ends, waits for children, or reads its output."""
-    node.sandbox = result.state
-    node.stdout += result.stdout
-    if result.status == "waiting":
+    while True:
+      node.sandbox = result.state
+      node.stdout += result.stdout
+      if result.status != "waiting":
+        break
       node.pending = [(launch, self._launch(node, launch)) for launch in result.launches]
       if any(isinstance(child, Node) for _, child in node.pending):
         node.status = Status.WAITING
-      else:  # every launch was refused: the cell goes on at once
-        self._resume(node)
-      return
+        return
+      result = self._answered(node)  # every launch was refused: the cell goes on at once
     node.launch_base += result.launch_calls
+    if result.launches:
+      self.ledger.refused["not_awaited"] += len(result.launches)
     if result.status == "finished":
       node.message = result.finish
       self._end(node, Outcome.FINISHED)
@@ -233,8 +240,6 @@ class Tree:
       self._end(node, Outcome.TIMED_OUT if result.timed_out else Outcome.DEAD)
       return
     forgotten = f"Error: {len(result.launches)} launches were not awaited" if result.launches else None
-    if forgotten:
-      self.ledger.refused["not_awaited"] += len(result.launches)
     shown = None if result.value is None else self.episode.render(result.value)
     text = join_output(node.stdout, shown, result.error, forgotten)
     node.turns[-1].output = text

@@ -18,8 +18,7 @@ from rao_jax.policy.cache import make_pool, pool_sharding
 from rao_jax.policy.transformer import Params, PolicyConfig, init_params, param_shardings
 from rao_jax.rollout.engine import Node, Status, Tree
 from rao_jax.rollout.generate import Rows, decode, extend
-
-KEY_BATCH = 64  # node keys derived at a time
+from rao_jax.rollout.keys import fold_keys
 
 
 class Frontier:
@@ -33,7 +32,7 @@ class Frontier:
     row_ladder: rows of a decode batch, ascending; a batch takes the smallest that holds it.
     cache_ladder: cache positions a program reads, ascending; the last must hold the window plus one slice.
     steps: tokens of a decode slice.
-    chunk: tokens of an `extend` call, for pending tokens longer than a slice.
+    chunk: tokens of an `extend` call, for rows with more than half as many pending.
     slots: cache slots; at least the largest batch.
   """
 
@@ -78,7 +77,7 @@ class Frontier:
     rep = rules.replicated
     self.programs = {}
     for W in self.row_ladder:
-      i32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rules.sharding(shape, ("rows",) + (None,) * (len(shape) - 1)))  # fmt: skip # noqa: E501,B023
+      i32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rules.sharding(shape, ("rows",) + (None,) * (len(shape) - 1)))  # fmt: skip # noqa: E501
       key = jax.ShapeDtypeStruct((W, 2), jnp.uint32, sharding=i32(W, 2).sharding)
       rows = Rows(i32(W), i32(W), i32(W, self.steps), i32(W), i32(W), key)
       mask = jax.ShapeDtypeStruct((config.vocab_size,), jnp.bool_, sharding=rep)
@@ -89,24 +88,11 @@ class Frontier:
         )
         jitted = jax.jit(fn, donate_argnums=1, out_shardings=(pool_layout, rep))
         self.programs["decode", W, S] = jitted.lower(params, pool, rows, mask, temperature).compile()
-        if W == self.row_ladder[0] and S >= self.chunk:
+        if self.row_ladder[0] == W and self.chunk <= S:
           fn = functools.partial(extend, config=config, rules=rules, cache_length=S)
           jitted = jax.jit(fn, donate_argnums=1, out_shardings=pool_layout)
           self.programs["extend", W, S] = jitted.lower(params, pool, i32(W), i32(W), i32(W, self.chunk)).compile()
-    fold = jax.vmap(lambda key, i: jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(key), i)))
-    self._fold = jax.jit(fold)
-
-  # -- keys ----------------------------------------------------------------------------------------------------------
-
-  def derive_keys(self, nodes: Sequence[Node]) -> None:
-    """node_key = fold_in(parent_key, launch index), for nodes that have none yet."""
-    for at in range(0, len(nodes), KEY_BATCH):
-      part = nodes[at : at + KEY_BATCH]
-      parents, index = np.zeros((KEY_BATCH, 2), np.uint32), np.zeros(KEY_BATCH, np.int32)
-      for i, node in enumerate(part):
-        parents[i], index[i] = node.parent.key, node.path[-1]
-      for node, key in zip(part, np.asarray(self._fold(parents, index))):
-        node.key = key
+    fold_keys(np.zeros(2, np.uint32), [0])  # compiles the one program for keys
 
   # -- slots ---------------------------------------------------------------------------------------------------------
 
@@ -132,31 +118,35 @@ class Frontier:
   # -- one tick ------------------------------------------------------------------------------------------------------
 
   def tick(self, params: Params, work: Sequence[tuple[Tree, Node]], temperature: float) -> None:
-    """Moves acting nodes on by one slice: as many as the largest batch holds, the first of `work` first."""
+    """Moves acting nodes on by one slice, in as many batches as it takes; when slots run out, the first of `work` go."""
     for node in [n for n in self._holders.values() if n.status is Status.ENDED]:
       self.release(node)
-    chosen = []
-    for tree, node in work:
-      if node.slot is not None or self._give_slot(node):
-        chosen.append((tree, node))
-        if len(chosen) == self.row_ladder[-1]:
-          break
-    self.derive_keys([node for _, node in chosen if node.key is None])
-    long = [node for _, node in chosen if len(node.tokens) - node.fed > self.steps]
+    chosen = [(tree, node) for tree, node in work if node.slot is not None or self._give_slot(node)]
+    fresh = [node for _, node in chosen if node.key is None]
+    if fresh:
+      keys = fold_keys(np.stack([node.parent.key for node in fresh]), [node.path[-1] for node in fresh])
+      for node, key in zip(fresh, keys):
+        node.key = key
+    # A chunk costs the same however full it is, so short prompts and outputs go through decode, one token a step.
+    long = [node for _, node in chosen if len(node.tokens) - node.fed > self.chunk // 2]
     for bucket, nodes in self._by_cache(long, self.chunk).items():
       if bucket is not None:
-        for at in range(0, len(nodes), self.row_ladder[0]):
-          self._extend(params, nodes[at : at + self.row_ladder[0]], bucket)
+        for some in self._batches(nodes, self.row_ladder[0]):
+          self._extend(params, some, bucket)
     tree_of = {id(node): tree for tree, node in chosen}
     for bucket, nodes in self._by_cache([node for _, node in chosen], self.steps).items():
-      self._decode(params, nodes, tree_of, bucket, temperature)
+      for some in self._batches(nodes, self.row_ladder[-1]):
+        self._decode(params, some, tree_of, bucket, temperature)
 
   def _by_cache(self, nodes: Sequence[Node], more: int) -> dict[int | None, list[Node]]:
     """Nodes by the smallest cache length that holds `more` tokens beyond what they have fed (None: none does)."""
     out = collections.defaultdict(list)
     for node in nodes:
-      out[next((S for S in self.cache_ladder if S >= node.fed + more), None)].append(node)
+      out[next((S for S in self.cache_ladder if node.fed + more <= S), None)].append(node)
     return dict(sorted(out.items(), key=lambda item: item[0] or 0))
+
+  def _batches(self, nodes: list[Node], most: int) -> list[list[Node]]:
+    return [nodes[at : at + most] for at in range(0, len(nodes), most)]
 
   def _extend(self, params: Params, nodes: list[Node], S: int) -> None:
     W = self.row_ladder[0]
@@ -183,9 +173,7 @@ class Frontier:
       rows.sample_from[i] = min(left - 1, C)
       rows.room[i] = tree_of[id(node)].room(node)
       rows.key[i] = node.key
-    self.pool, out = self.programs["decode", W, S](
-      params, self.pool, rows, self._token_mask, np.float32(temperature)
-    )
+    self.pool, out = self.programs["decode", W, S](params, self.pool, rows, self._token_mask, np.float32(temperature))
     token, logp, sampled, fed = jax.device_get((out.token, out.logp, out.sampled, out.fed))
     for i, node in enumerate(nodes):
       new = sampled[i]

@@ -1,0 +1,49 @@
+"""Before anything imports JAX: the CPU as eight devices. Then what several test files share."""
+
+import os
+
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from rao_jax.envs.textcraft import TextCraft, sample_task
+from rao_jax.rollout.interpreter import MontyInterpreter
+from rao_jax.rollout.protocol import CONTROLS, CompactProtocol
+from rao_jax.tokenizer import train_sentencepiece
+
+# No deadline: how long an example takes says more of the machine than of the code.
+settings.register_profile("rao_jax", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("rao_jax")
+
+
+@pytest.fixture(scope="session")
+def interpreter():
+  """The real sandbox, with its default limits."""
+  with MontyInterpreter() as sandbox:
+    yield sandbox
+
+
+@pytest.fixture(scope="session")
+def byte_protocol():
+  """One token for every ASCII character, so that tokens can be counted by eye."""
+  return CompactProtocol(train_sentencepiece([], CONTROLS, (), 0))
+
+
+@pytest.fixture(scope="session")
+def textcraft():
+  """The rules of the demo."""
+  return TextCraft(compact=True, refuse_ancestor_goals=True)
+
+
+@pytest.fixture(scope="session")
+def textcraft_tasks():
+  """Four easy and four medium tasks of the small profile."""
+  return [sample_task("dev", difficulty, seed) for difficulty in ("easy", "medium") for seed in range(4)]
+
+
+@pytest.fixture(scope="session")
+def textcraft_protocol():
+  """TextCraft's pieces are a token each; everything else is a token a byte."""
+  return CompactProtocol(train_sentencepiece([], CONTROLS, TextCraft.pieces, 0))

@@ -1,0 +1,319 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rao_jax.learn.losses import LossOptions, normalisers, zero_stats
+from rao_jax.learn.packing import microbatches
+from rao_jax.learn.state import TrainState, init_state, make_optimizer, make_schedule, state_shardings, with_optimizer
+from rao_jax.learn.step import Accumulated, Learner, accumulate
+from rao_jax.mesh import TRAIN_RULES
+from rao_jax.policy.transformer import forward
+from rao_jax.tree.buffer import NodeRecord, TreeRecord, build
+from tests.tiny import TINY, eight_devices, one_device, random_params
+
+TEMPERATURE = 0.8
+MASK = np.arange(TINY.vocab_size) % 7 != 6
+REINFORCE, PPO, CISPO = (LossOptions(surrogate=name) for name in ("reinforce", "ppo", "cispo"))
+ONE = functools.partial(one_device, TRAIN_RULES)
+MESHES = {
+  "one": ONE,
+  "data8": functools.partial(eight_devices, TRAIN_RULES, data=8),
+  "data2_fsdp2_tensor2": functools.partial(eight_devices, TRAIN_RULES, data=2, fsdp=2, tensor=2),
+}
+
+
+def make_batch(count=20, seed=0):
+  """A buffer of nodes of 3 to 16 tokens, with their advantages and weights."""
+  rng = np.random.default_rng(seed)
+  nodes = []
+  for _ in range(count):
+    n = int(rng.integers(3, 17))
+    is_action = rng.random(n) < 0.6
+    is_action[0], is_action[-1] = False, True
+    allowed = rng.choice(np.flatnonzero(MASK), n)
+    nodes.append(NodeRecord(allowed, is_action, rng.normal(-4, 0.3, n), -1, 0, 0.0))
+  buffer = build([TreeRecord([node], i, True) for i, node in enumerate(nodes)], num_nodes=count)
+  return buffer, rng.normal(size=count).astype(np.float32), rng.uniform(0.5, 2, count).astype(np.float32)
+
+
+def scales_of(buffer):
+  return normalisers("trajectory", int(buffer.exists.sum()), int(buffer.sampled.sum()))
+
+
+def parts_of(batch, row_lengths=(16,), tokens=128, nodes=None):
+  buffer, advantage, weight = batch
+  return microbatches(
+    buffer, np.arange(len(weight)) if nodes is None else nodes, advantage, weight, row_lengths, tokens
+  )
+
+
+def adam(rate=1e-2, weight_decay=0.0, clip=1e9):
+  # A large eps: Adam's first step is otherwise the sign of the gradient, which blows rounding up where it is near 0.
+  schedule = optax.constant_schedule(rate)
+  return make_optimizer(schedule, clip, 0.9, 0.95, 1e-2, weight_decay), schedule
+
+
+@functools.cache
+def learner(mesh="one", options=REINFORCE, row_lengths=(16,), tokens=128, rules=None):
+  optimizer, schedule = adam()
+  return Learner(TINY, MESHES[mesh](), optimizer, schedule, options, MASK, TEMPERATURE, row_lengths, tokens)
+
+
+def fresh(some: Learner, seed=0) -> TrainState:
+  """A state of random parameters where the learner wants it."""
+  params = random_params(TINY, seed)
+  state = TrainState(params, some.optimizer.init(params), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+  return jax.device_put(jax.tree.map(np.array, state), some.layout)
+
+
+def assert_trees_close(a, b, **tolerance):
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
+
+
+def oracle_loss(params, batch, options, reference=None):
+  """Node by node, unpacked: the loss in the words of the paper, divided by the number of nodes."""
+  buffer, advantage, weight = batch
+  tokens_in_all = int(buffer.sampled.sum())
+
+  def log_probabilities(params, tokens):
+    logits = forward(params, TINY, tokens[None])[0, :-1] / TEMPERATURE
+    return jax.nn.log_softmax(jnp.where(MASK, logits, -jnp.inf))
+
+  loss = 0.0
+  for n in range(len(weight)):
+    at = slice(int(buffer.start[n]), int(buffer.start[n] + buffer.length[n]))
+    tokens, old = buffer.tokens[at], buffer.behaviour_logp[at]
+    logp = log_probabilities(params, tokens)
+    other = None if reference is None else log_probabilities(reference, tokens)
+    for i in np.flatnonzero(buffer.is_action[at]):
+      own = logp[i - 1, tokens[i]]
+      ratio, a = jnp.exp(own - old[i]), advantage[n]
+      if options.surrogate == "reinforce":
+        gain = a * own
+      elif options.surrogate == "ppo":
+        gain = jnp.minimum(ratio * a, jnp.clip(ratio, 1 - options.clip_low, 1 + options.clip_high) * a)
+      else:
+        gain = jax.lax.stop_gradient(jnp.clip(ratio, options.ratio_low, options.ratio_high)) * a * own
+      loss -= weight[n] * gain / len(weight)
+      if options.entropy_coefficient:
+        p = jnp.exp(logp[i - 1])
+        entropy = -jnp.sum(jnp.where(MASK, p * jnp.where(MASK, logp[i - 1], 0), 0))
+        loss -= options.entropy_coefficient * entropy / tokens_in_all
+      if other is not None:
+        log_ratio = other[i - 1, tokens[i]] - own
+        loss += options.kl_coefficient * (jnp.exp(log_ratio) - 1 - log_ratio) / tokens_in_all
+  return loss
+
+
+@pytest.mark.parametrize(
+  "options",
+  [REINFORCE, PPO, CISPO, LossOptions(surrogate="ppo", entropy_coefficient=0.3, kl_coefficient=0.2)],
+  ids=["reinforce", "ppo", "cispo", "ppo_entropy_kl"],
+)
+def test_gradient_is_that_of_the_plain_loss_node_by_node(options):
+  batch, params = make_batch(count=4), random_params(TINY)
+  reference = random_params(TINY, 1) if options.kl_coefficient else None
+  value, grads = jax.jit(
+    jax.value_and_grad(functools.partial(oracle_loss, batch=batch, options=options, reference=reference))
+  )(params)  # noqa: E501
+  add = jax.jit(functools.partial(accumulate, config=TINY, rules=ONE(), options=options))
+  acc = Accumulated(jax.tree.map(jnp.zeros_like, params), jnp.zeros(()), zero_stats())
+  for rows in parts_of(batch, tokens=32):
+    acc = add(params, acc, rows, scales_of(batch[0]), MASK, TEMPERATURE, reference)
+  assert acc.loss == pytest.approx(float(value), rel=1e-5)
+  largest = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(grads))
+  assert_trees_close(acc.grads, grads, atol=1e-5 * largest, rtol=1e-4)
+
+
+@pytest.mark.parametrize("mesh", ["data8", "data2_fsdp2_tensor2"])
+def test_eight_devices_make_the_update_of_one(mesh):
+  batch = make_batch()
+  results = []
+  for name in ("one", mesh):
+    some = learner(name)
+    state, metrics = some.update(fresh(some), parts_of(batch), scales_of(batch[0]))
+    state, _ = some.update(state, parts_of(make_batch(seed=1)), scales_of(batch[0]))
+    results.append((jax.device_get(state), metrics))
+  (one, metrics), (eight, metrics8) = results
+  assert_trees_close(eight.params, one.params, atol=1e-5)
+  assert_trees_close(eight.opt_state, one.opt_state, atol=1e-5)
+  assert metrics8 == pytest.approx(metrics, rel=1e-4, abs=1e-5)
+  moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), one.params, random_params(TINY))
+  assert min(jax.tree.leaves(moved)) > 1e-3  # every leaf was moved by a hundred times that tolerance
+
+
+def test_how_the_batch_is_cut_into_microbatches_does_not_change_the_update():
+  batch = make_batch()
+  assert len(parts_of(batch, (16,), 128)) < len(parts_of(batch, (16,), 32)) < 20
+  assert {rows.tokens.shape for rows in parts_of(batch, (8, 16), 32)} == {(4, 8), (2, 16)}
+  expected, whole = None, None
+  for row_lengths, tokens in [((16,), 128), ((16,), 32), ((8, 16), 32)]:
+    some = learner(row_lengths=row_lengths, tokens=tokens)
+    state, metrics = some.update(fresh(some), parts_of(batch, row_lengths, tokens), scales_of(batch[0]))
+    expected, whole = expected or state, whole or metrics
+    assert_trees_close(state.params, expected.params, atol=1e-5)
+    assert metrics == pytest.approx(whole, rel=1e-4)
+
+
+def test_minibatches_share_the_normaliser_of_the_batch():
+  # Gradients of two halves at the same parameters, each scaled by 2 / N, average to that of the whole.
+  batch = make_batch()
+  some, params = learner(), random_params(TINY)
+  scales = normalisers("trajectory", 20, int(batch[0].sampled.sum()), 2)
+  grads = []
+  for nodes, factors in [(range(20), scales_of(batch[0])), (range(7), scales), (range(7, 20), scales)]:
+    acc = some._start()
+    for rows in parts_of(batch, nodes=np.array(nodes)):
+      factors = tuple(np.float32(f) for f in factors)
+      acc = some.programs[16](fresh(some).params, acc, rows, factors, MASK, np.float32(TEMPERATURE), None)
+    grads.append(jax.device_get(acc.grads))
+  whole, first, second = grads
+  assert_trees_close(jax.tree.map(lambda a, b: (a + b) / 2, first, second), whole, atol=1e-5)
+  del params
+
+
+def test_reinforce_with_advantage_one_is_cross_entropy():
+  buffer, _, _ = make_batch()
+  ones = np.ones(20, np.float32)
+  scale = 1 / int(buffer.sampled.sum())
+  some = learner()
+  _, metrics = some.update(fresh(some), parts_of((buffer, ones, ones)), (scale, scale))
+  nats = []
+  for n in range(20):
+    at = slice(int(buffer.start[n]), int(buffer.start[n] + buffer.length[n]))
+    logits = np.asarray(forward(random_params(TINY), TINY, buffer.tokens[at][None])[0], np.float64) / TEMPERATURE
+    for i in np.flatnonzero(buffer.is_action[at]):
+      row = logits[i - 1][MASK]
+      nats.append(np.log(np.exp(row).sum()) - logits[i - 1, buffer.tokens[at][i]])
+  assert metrics["loss"] == pytest.approx(np.mean(nats), rel=1e-5)
+  assert metrics["tokens"] == len(nats)
+
+
+def test_update_that_is_not_finite_is_skipped_and_counted():
+  batch = make_batch()
+  some = learner(options=PPO)
+  state = fresh(some)
+  before = jax.device_get(state)
+  bad = parts_of(batch)
+  first = np.argwhere(bad[0].is_action & (bad[0].advantage < 0))[0]
+  bad[0].behaviour_logp[tuple(first)] = -1e4  # a ratio of exp(1e4), unclipped where the advantage is negative
+  state, metrics = some.update(state, bad, scales_of(batch[0]))
+  assert metrics["finite"] == 0 and not np.isfinite(metrics["loss"])
+  assert (int(state.updates), int(state.skipped)) == (0, 1)
+  assert_trees_close(jax.device_get(state.params), before.params, rtol=0)
+  assert_trees_close(jax.device_get(state.opt_state), before.opt_state, rtol=0)
+  state, metrics = some.update(state, parts_of(batch), scales_of(batch[0]))
+  assert metrics["finite"] == 1 and (int(state.updates), int(state.skipped)) == (1, 1)
+  clean, _ = some.update(fresh(some), parts_of(batch), scales_of(batch[0]))
+  assert_trees_close(state.params, clean.params, rtol=0)
+
+
+@pytest.mark.parametrize("mesh", ["one", "data2_fsdp2_tensor2"])
+def test_state_is_donated_and_keeps_its_layout(mesh):
+  batch, some = make_batch(), learner(mesh)
+  old = fresh(some)
+  new, _ = some.update(old, parts_of(batch), scales_of(batch[0]))
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves((old.params, old.opt_state)))
+  jax.tree.map(
+    lambda leaf, layout: leaf.sharding.is_equivalent_to(layout, leaf.ndim) or pytest.fail(), new, some.layout
+  )
+  with pytest.raises(RuntimeError, match="deleted"):
+    np.asarray(old.params["embed"])
+  some.update(new, parts_of(batch), scales_of(batch[0]))
+
+
+def test_nothing_compiles_after_construction():
+  batch, some = make_batch(), learner()
+  state = fresh(some)
+  some.update(fresh(some), parts_of(batch), scales_of(batch[0]))  # the means of the metrics are plain operations
+  compiled = []
+  listen = lambda event, seconds, **_: compiled.append(event) if event.startswith("/jax/core/compile/") else None
+  jax.monitoring.register_event_duration_secs_listener(listen)
+  try:
+    some.update(state, parts_of(batch), scales_of(batch[0]))
+  finally:
+    jax.monitoring.unregister_event_duration_listener(listen)
+  assert not compiled
+
+
+def test_row_length_off_the_ladder_is_refused():
+  with pytest.raises(KeyError):
+    learner().update(fresh(learner()), parts_of(make_batch(), (32,), 128), (1.0, 1.0))
+
+
+def test_microbatch_that_the_devices_cannot_share_is_refused_with_the_remedy():
+  optimizer, schedule = adam()
+  with pytest.raises(
+    ValueError, match=r"tokens_per_microbatch=64 makes 4 rows of 16.*8 devices: use a multiple of 128"
+  ):
+    Learner(TINY, MESHES["data8"](), optimizer, schedule, REINFORCE, MASK, TEMPERATURE, (16,), 64)
+
+
+def test_clipping_bounds_the_global_norm_of_what_adam_sees():
+  optimizer, _ = adam(clip=0.5)
+  params = {"q": jnp.zeros(4)}
+  _, state = optimizer.update({"q": jnp.full(4, 3.0)}, optimizer.init(params), params)
+  mu = optax.tree.get(state, "mu")["q"]
+  np.testing.assert_allclose(mu, 0.1 * 0.25, rtol=1e-5)  # norm 6 to 0.5: each 3 becomes 0.25; times 1 - b1
+
+
+def test_weight_decay_skips_norms_and_nothing_else():
+  optimizer, _ = adam(rate=0.5, weight_decay=0.1)
+  params = random_params(TINY)
+  updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+
+  def check(path, update, param):
+    decayed = not path[-1].key.endswith("norm")
+    np.testing.assert_allclose(update, -0.5 * 0.1 * param if decayed else 0 * param, rtol=1e-5, atol=1e-9)
+
+  jax.tree_util.tree_map_with_path(check, updates, params)
+
+
+def test_schedule_warms_up_in_equal_steps_and_falls_by_a_cosine():
+  schedule = make_schedule(peak=1.0, warmup=3, total=11, final=0.1)
+  # Halfway down the cosine lies the mean of 1 and 0.1; a quarter down, 0.55 + 0.45 cos(45 degrees).
+  expected = {0: 0.25, 1: 0.5, 2: 0.75, 3: 1.0, 5: 0.55 + 0.45 * 0.5**0.5, 7: 0.55, 11: 0.1, 20: 0.1}
+  for step, rate in expected.items():
+    assert float(schedule(step)) == pytest.approx(rate, rel=1e-5), step
+
+
+def test_schedule_without_warmup_starts_at_the_peak():
+  assert float(make_schedule(peak=2.0, warmup=0, total=4, final=1.0)(0)) == 2.0
+
+
+def test_warmup_as_long_as_the_run_is_refused():
+  with pytest.raises(ValueError, match="warmup=4 updates must be fewer than the 4 updates there are"):
+    make_schedule(1.0, 4, 4, 0.1)
+
+
+def test_run_of_no_steps_has_a_schedule():
+  make_schedule(1.0, 0, 0, 0.1)  # config.steps = 0 is a warm start and an evaluation
+
+
+def test_learning_rate_reported_is_the_one_used():
+  optimizer, _ = adam()
+  schedule = make_schedule(1e-2, 2, 5, 0.1)
+  optimizer = make_optimizer(schedule, 1e9, 0.9, 0.95, 1e-2, 0.0)
+  some = Learner(TINY, ONE(), optimizer, schedule, REINFORCE, MASK, TEMPERATURE, (16,), 128)
+  batch, state, rates = make_batch(), fresh(some), []
+  for _ in range(3):
+    state, metrics = some.update(state, parts_of(batch), scales_of(batch[0]))
+    rates.append(metrics["lr"])
+  np.testing.assert_allclose(rates, [1e-2 / 3, 2e-2 / 3, 1e-2], rtol=1e-5)
+
+
+def test_fresh_state_is_born_sharded_and_moments_lie_with_their_parameters():
+  optimizer, _ = adam()
+  rules = MESHES["data2_fsdp2_tensor2"]()
+  layout = state_shardings(TINY, optimizer, rules)
+  mu = optax.tree.get(layout.opt_state, "mu")
+  assert jax.tree.map(lambda a, b: a == b, mu, layout.params) == jax.tree.map(lambda _: True, layout.params)
+  some = learner("data2_fsdp2_tensor2")
+  state, _ = some.update(fresh(some), parts_of(make_batch()), (1.0, 1.0))
+  again = with_optimizer(state, optimizer, layout)
+  assert all(not np.any(leaf) for leaf in jax.tree.leaves(again.opt_state)) and int(again.updates) == 0
+  assert again.params["embed"] is state.params["embed"]
