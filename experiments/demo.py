@@ -19,7 +19,11 @@ def get_config(agent: str = "recursive"):
   window = WINDOW * (4 if agent == "single_4x" else 1)
 
   # Small trees of short nodes: a perfect node takes some 80 tokens, a hard task some 15 nodes.
-  c.caps.max_depth = 9 if agent == "recursive" else 0
+  # Training needs depth 5 and 11 nodes at most; a hard task up to depth 8 and 68 nodes.
+  c.caps.max_depth = 6 if agent == "recursive" else 0
+  c.caps.max_nodes = 32
+  c.evaluation.max_depth = 9 if agent == "recursive" else 0
+  c.evaluation.max_nodes = 128
   c.caps.turn_tokens = 64
   c.caps.output_tokens = 64
   c.caps.window = window
@@ -39,19 +43,20 @@ def get_config(agent: str = "recursive"):
     delegate=0.4, quantity=0.03, factor=0.02, ingredient=0.03, early=0.02, base=0.03, unknown=0.1, one_by_one=0.3,
     give_up=0.5,
   )  # fmt: skip
-  c.warm_start.tokens = 600_000
-  c.warm_start.rate = 4e-3
-  c.warm_start.tokens_per_update = 1400
+  c.warm_start.tokens = 900_000
+  c.warm_start.rate = 3e-3
+  c.warm_start.tokens_per_update = 700
   if agent == "single_4x":
     c.warm_start.from_workdir = "runs/demo/single"
 
   c.steps = 60
   c.tasks.train = dict(train_easy=2, train_medium=6)
   c.tasks.dev = dict(dev_easy=30, dev_medium=60, dev_hard=60)
-  c.learn.rate = 5e-4
+  c.learn.rate = 3e-4
   c.learn.warmup = 5
   c.learn.minibatches = 2
   c.learn.row_lengths = (WINDOW,) if window == WINDOW else (WINDOW, window)
-  c.learn.tokens_per_microbatch = 1536
+  c.learn.tokens_per_microbatch = WINDOW * (2 if window == WINDOW else 4)
+  c.credit.depth_weight_cap = 4.0  # a stray node at a depth of its own would weigh as much as all roots together
   c.loss.surrogate = "ppo"
   return c

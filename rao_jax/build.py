@@ -24,7 +24,7 @@ from rao_jax.rollout.engine import Tree
 from rao_jax.rollout.frontier import Frontier
 from rao_jax.rollout.interpreter import Limits, MontyInterpreter
 from rao_jax.rollout.keys import fold_keys
-from rao_jax.rollout.protocol import CONTROLS, CompactProtocol
+from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol
 from rao_jax.tokenizer import SentencePieceTokenizer, train_sentencepiece
 from rao_jax.tree.credit import CreditOptions
 
@@ -89,17 +89,23 @@ class Run:
     optimizer = make_optimizer(lambda _: c.rate, c.clip, c.b1, c.b2, c.eps, c.weight_decay)
     return abstract_state(self.policy, optimizer, self.train_rules)
 
-  def trees(self, tasks: Sequence[Task], rollouts: int, *stream: int) -> list[Tree]:
+  def trees(self, tasks: Sequence[Task], rollouts: int, stream: int, caps: Caps | None = None) -> list[Tree]:
     """Fresh trees, `rollouts` of each task as one group. Root keys follow from the seed and `stream` alone."""
-    key = np.asarray(jax.random.key_data(self.root_key))
-    for number in stream:
-      key = fold_keys(key, [number])[0]
+    key = fold_keys(np.asarray(jax.random.key_data(self.root_key)), [stream])[0]
     keys = fold_keys(key, range(len(tasks) * rollouts))
     return [
-      Tree(self.environment, task, self.caps, self.protocol, self.interpreter, keys[g * rollouts + i], group=g)
+      Tree(self.environment, task, caps or self.caps, self.protocol, self.interpreter, keys[g * rollouts + i], group=g)
       for g, task in enumerate(tasks)
       for i in range(rollouts)
     ]
+
+  @property
+  def evaluation_caps(self) -> Caps:
+    """The caps of evaluations: those of training, but where config.evaluation sets others."""
+    e = self.config.evaluation
+    return dataclasses.replace(
+      self.caps, max_depth=e.max_depth or self.caps.max_depth, max_nodes=e.max_nodes or self.caps.max_nodes
+    )
 
   @property
   def credit_options(self) -> CreditOptions:
@@ -165,12 +171,13 @@ def train_tokenizer(config, environment, caps, interpreter) -> SentencePieceToke
       "set one of them"
     )
   wide = dataclasses.replace(caps, window=1 << 20, turn_tokens=1 << 14, output_tokens=1 << 14)
-  first = CompactProtocol(train_sentencepiece([], CONTROLS, environment.pieces, 0))
+  pieces = (*environment.pieces, CUT_MARK)
+  first = CompactProtocol(train_sentencepiece([], CONTROLS, pieces, 0))
   tasks = demonstration_tasks(config, environment, TOKENIZER_TREES)
   trees = warmstart.demonstrate(
     tasks, environment, demonstrator(config, environment), wide, first, interpreter, config.seed
   )
-  return train_sentencepiece(warmstart.texts(list(trees)), CONTROLS, environment.pieces, config.tokenizer.learned)
+  return train_sentencepiece(warmstart.texts(list(trees)), CONTROLS, pieces, config.tokenizer.learned)
 
 
 def demonstrator(config: ConfigDict, environment: Environment):

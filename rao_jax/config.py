@@ -116,6 +116,8 @@ def base_config() -> ConfigDict:
   c.evaluation = ConfigDict()
   c.evaluation.every = 10  # steps; 0 never
   c.evaluation.temperature = 0.0  # 0 is greedy
+  c.evaluation.max_depth = 0  # depth cap of evaluations, 0 takes that of training
+  c.evaluation.max_nodes = 0  # node cap of evaluations, 0 takes that of training
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every = 10  # steps; the last one is always saved

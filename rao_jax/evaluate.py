@@ -67,7 +67,7 @@ def evaluate_workdir(
   """Evaluates and prints a table; returns what --json writes."""
   config = load_config(workdir)
   if max_depth is not None:
-    config.caps.max_depth = max_depth
+    config.caps.max_depth, config.evaluation.max_depth = max_depth, 0
   if window is not None:
     config.caps.window = window
     shorter = [n for n in config.rollout.cache_ladder if n < window]
@@ -103,7 +103,7 @@ def evaluate_workdir(
     "sampled_tokens": meta.get("sampled", 0),
     "warm_start_tokens": meta["warm_start_tokens"],
     "temperature": temperature,
-    "max_depth": config.caps.max_depth,
+    "max_depth": run.evaluation_caps.max_depth,
     "window": config.caps.window,
     "splits": results,
   }

@@ -20,7 +20,7 @@ def evaluate(
   on_tick: Callable[[Sequence[Tree]], None] = len,
 ) -> list[Tree]:  # fmt: skip
   """One tree for every task, worked to its end; params under the rollout's sharding."""
-  trees = run.trees(tasks, 1, EVALUATION_STREAM)
+  trees = run.trees(tasks, 1, EVALUATION_STREAM, run.evaluation_caps)
   collect(params, trees, frontier, temperature, on_tick)
   return trees
 

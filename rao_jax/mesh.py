@@ -12,8 +12,8 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "tensor")
 
-# `rows` are batch rows (packed training rows, frontier rows, cache slots); the rest are parameter axes. Activations name
-# their width `act_embed`, so that splitting weights over fsdp does not split activations too.
+# `rows` are batch rows (packed training rows, frontier rows, cache slots); the rest are parameter axes. Activations
+# name their width `act_embed`, so that splitting weights over fsdp does not split activations too.
 TRAIN_RULES = {
   "rows": ("data", "fsdp"),
   "embed": "fsdp",

@@ -27,7 +27,7 @@ from rao_jax.learn.packing import fill, microbatches
 from rao_jax.learn.state import TrainState, init_state, with_optimizer
 from rao_jax.learn.step import Learner
 from rao_jax.metrics import MetricWriter
-from rao_jax.policy.transformer import param_shardings
+from rao_jax.policy.transformer import Params, param_shardings
 from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import Tree, record
 from rao_jax.rollout.frontier import Frontier
@@ -87,7 +87,11 @@ def train(
       screen.line(
         f"going on from the checkpoint of step {step}" + f" ({dropped} later metric rows dropped)" * bool(dropped)
       )
-    loop = Loop(run, learner, frontier, checkpoints, writer, screen, workdir)
+    reference = None
+    if config.loss.kl_coefficient:  # to the policy that the warm start left
+      with Checkpointer(workdir / "warm_start") as own:
+        reference = own.restore(learner.abstract)[1].params
+    loop = Loop(run, learner, frontier, checkpoints, writer, screen, workdir, reference)
     summary = loop.run(state, step, meta, profile_steps)
     screen.line(final_table(summary))
     return summary
@@ -98,10 +102,11 @@ class Loop:
 
   def __init__(
     self, run: Run, learner: Learner, frontier: Frontier, checkpoints: Checkpointer, writer: MetricWriter,
-    screen: "Screen", workdir: pathlib.Path,
+    screen: "Screen", workdir: pathlib.Path, reference: Params | None,
   ):  # fmt: skip
     self.run_, self.learner, self.frontier = run, learner, frontier
     self.checkpoints, self.writer, self.screen, self.workdir = checkpoints, writer, screen, workdir
+    self.reference = reference
     self.config = run.config
     layout = param_shardings(run.policy, run.rollout_rules)
     self._to_rollout = jax.jit(lambda params: params, out_shardings=layout)
@@ -203,7 +208,7 @@ class Loop:
       parts = microbatches(
         buffer, part, assigned.advantage, assigned.weight, self.learner.row_lengths, self.learner.tokens_per_microbatch
       )
-      state, metrics = self.learner.update(state, parts, scales)
+      state, metrics = self.learner.update(state, parts, scales, self.reference)
       fills.append(fill(parts))
       rows.append(metrics)
       self._guard(metrics, step)

@@ -26,7 +26,11 @@ def make_schedule(peak: float, warmup: int, total: int, final: float) -> optax.S
   if not 0 <= warmup < max(total, 1):
     raise ValueError(f"warmup={warmup} updates must be fewer than the {total} updates there are: lower it")
   return optax.warmup_cosine_decay_schedule(
-    init_value=peak / (warmup + 1), peak_value=peak, warmup_steps=warmup, decay_steps=total, end_value=final * peak
+    init_value=peak / (warmup + 1),
+    peak_value=peak,
+    warmup_steps=warmup,
+    decay_steps=max(total, 1),
+    end_value=final * peak,
   )
 
 

@@ -118,7 +118,7 @@ class Frontier:
   # -- one tick ------------------------------------------------------------------------------------------------------
 
   def tick(self, params: Params, work: Sequence[tuple[Tree, Node]], temperature: float) -> None:
-    """Moves acting nodes on by one slice, in as many batches as it takes; when slots run out, the first of `work` go."""
+    """Moves acting nodes on by one slice, in as many batches as it takes; if slots run out, the first of `work` go."""
     for node in [n for n in self._holders.values() if n.status is Status.ENDED]:
       self.release(node)
     chosen = [(tree, node) for tree, node in work if node.slot is not None or self._give_slot(node)]

@@ -334,7 +334,8 @@ def test_sibling_of_a_failed_helper_is_answered_and_the_cell_goes_on(sandbox, wo
   code = (
     "async def f(i):\n  r = await launch_subagent(i)\n  if r == 0:\n    raise ValueError('boo')\n"
     "  return await launch_subagent(r + 10)\n"
-    "try:\n  await asyncio.gather(f(1), f(0), f(2))\nexcept ValueError as e:\n  get_info(str(e))\nawait launch_subagent(7)"
+    "try:\n  await asyncio.gather(f(1), f(0), f(2))\nexcept ValueError as e:\n  get_info(str(e))\n"
+    "await launch_subagent(7)"
   )
   outcomes = {(r.status, r.error, r.value, r.stdout, r.launch_calls) for r in (run(sandbox, code) for _ in range(10))}
   assert outcomes == {("ended", None, 7, "", 6)}  # 0, 1, 2, then 11, 12 and 7
