@@ -38,7 +38,7 @@ def get_config(agent: str = "recursive"):
   c.rollout.slots = 512
 
   c.warm_start.demonstrator = "recursive" if agent == "recursive" else "inline"
-  c.warm_start.tasks = dict(train_easy=600, train_medium=800)
+  c.warm_start.tasks = dict(train_easy=800, train_medium=1200)
   c.warm_start.slips = dict(
     delegate=0.4, quantity=0.03, factor=0.02, ingredient=0.03, early=0.02, base=0.03, unknown=0.1, one_by_one=0.3,
     give_up=0.5,

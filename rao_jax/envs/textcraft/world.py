@@ -75,6 +75,9 @@ PROFILES: dict[str, dict[int, Tier]] = {
     **{t: Tier(2, 0, 1, 1) for t in range(7, MAX_TIER + 1)},
   },
 }
+# `small` with names dealt out at random, so that a name tells nothing of its item's tier and domain.
+PROFILES["small_shuffled"] = PROFILES["small"]
+SHUFFLED = ("small_shuffled",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,6 +127,8 @@ class World:
         item = rng.choice(domains[domain][tier - 3])
         ingredients[item] = rng.randint(1, 2)
       recipes[name] = Recipe(ingredients, 1, tier)
+    if profile in SHUFFLED:
+      recipes = _shuffle_names(rng, recipes)
     base = frozenset(name for tiers in domains.values() for name in tiers[0])
     return cls(recipes, base, seed, items_per_tier, profile)
 
@@ -134,6 +139,17 @@ class World:
   def tier(self, tier: int) -> list[str]:
     """Craftable items of one tier, in the order drawn."""
     return [name for name, recipe in self.recipes.items() if recipe.depth == tier]
+
+
+def _shuffle_names(rng: random.Random, recipes: dict[str, Recipe]) -> dict[str, Recipe]:
+  """The same world with its craftable items' names dealt out anew; cross-domain items keep theirs."""
+  old = [name for name in recipes if not name.startswith("x")]
+  new = dict(zip(old, rng.sample(old, len(old))))
+  renamed = lambda name: new.get(name, name)
+  return {
+    renamed(name): dataclasses.replace(r, ingredients={renamed(part): n for part, n in r.ingredients.items()})
+    for name, r in recipes.items()
+  }
 
 
 def base_name(domain: str, i: int) -> str:
