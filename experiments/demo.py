@@ -43,9 +43,9 @@ def get_config(agent: str = "recursive"):
     delegate=0.4, quantity=0.03, factor=0.02, ingredient=0.03, early=0.02, base=0.03, unknown=0.1, one_by_one=0.3,
     give_up=0.5,
   )  # fmt: skip
-  c.warm_start.tokens = 900_000
-  c.warm_start.rate = 3e-3
-  c.warm_start.tokens_per_update = 700
+  c.warm_start.tokens = 1_000_000
+  c.warm_start.rate = 2e-3
+  c.warm_start.tokens_per_update = WINDOW * 2
   if agent == "single_4x":
     c.warm_start.from_workdir = "runs/demo/single"
 

@@ -81,7 +81,9 @@ class Run:
   def cloning_learner(self) -> Learner:
     w = self.config.warm_start
     updates = -(-w.tokens // w.tokens_per_update)
-    return self.learner(w.rate, min(w.warmup, updates - 1), w.final, updates, LossOptions(surrogate="reinforce"))
+    return self.learner(
+      w.rate, min(w.warmup, updates - 1), w.final, updates, LossOptions(surrogate="reinforce", report_entropy=False)
+    )
 
   def abstract_state(self) -> TrainState:
     """Shapes and shardings of the policy-gradient stage's state: what its checkpoints are restored onto."""

@@ -66,6 +66,7 @@ class LossOptions:
     truncation: reinforce: bound of truncated importance sampling, None for no correction.
     kl_coefficient: of the KL to the reference policy, mean per action token.
     entropy_coefficient: of the entropy bonus, mean per action token.
+    report_entropy: compute the entropy for the statistics even if it is not in the loss; 0 is reported otherwise.
   """
 
   surrogate: str = "cispo"
@@ -76,6 +77,7 @@ class LossOptions:
   truncation: float | None = None
   kl_coefficient: float = 0.0
   entropy_coefficient: float = 0.0
+  report_entropy: bool = True
 
   def __post_init__(self):
     if self.surrogate not in ("reinforce", "ppo", "cispo"):

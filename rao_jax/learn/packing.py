@@ -117,6 +117,7 @@ def microbatches(
   weight: Array,
   row_lengths: Sequence[int],
   tokens_per_microbatch: int,
+  rng: np.random.Generator | None = None,
 ) -> list[PackedRows]:
   """The given nodes in microbatches of fixed shapes [tokens_per_microbatch // S, S], one shape per row length S.
 
@@ -127,6 +128,7 @@ def microbatches(
     buffer, nodes, advantage, weight: as in `packed_rows`.
     row_lengths: the ladder of S.
     tokens_per_microbatch: at least the largest S.
+    rng: shuffles the packed rows; without it the long nodes come first.
   """
   ladder = np.array(sorted(row_lengths))
   if tokens_per_microbatch < ladder[-1]:
@@ -144,6 +146,9 @@ def microbatches(
     if len(chosen):
       rows = tokens_per_microbatch // S
       packed = packed_rows(buffer, chosen, advantage, weight, S, rows)
+      if rng is not None:
+        order = rng.permutation(len(packed.tokens))
+        packed = jax.tree.map(lambda x, order=order: x[order], packed)
       for start in range(0, len(packed.tokens), rows):
         parts.append(jax.tree.map(lambda x, start=start, rows=rows: x[start : start + rows], packed))
   return parts

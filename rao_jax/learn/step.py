@@ -56,11 +56,15 @@ def accumulate(
 
   def loss(p):
     logits, logp = logprobs(p)
-    if not options.entropy_coefficient:
-      logits = jax.lax.stop_gradient(logits)
+    if options.entropy_coefficient:
+      spread = entropy(logits, token_mask, temperature)
+    elif options.report_entropy:
+      spread = entropy(jax.lax.stop_gradient(logits), token_mask, temperature)
+    else:
+      spread = jnp.zeros_like(logp)
     return policy_gradient_loss(
       logp, targets.behaviour_logp, targets.advantage, targets.weight, targets.is_action,
-      entropy(logits, token_mask, temperature), options, *scales,
+      spread, options, *scales,
       reference_logp=None if reference is None else jax.lax.stop_gradient(logprobs(reference)[1]),
     )  # fmt: skip
 

@@ -81,7 +81,7 @@ def clone(
     learner: with the token normaliser in mind: the loss is a mean over the update's action tokens.
     buffer: demonstrations, numpy-backed.
     tokens: to read in all, prompts and outputs included; it stops at the first update that reaches them.
-    tokens_per_update: of one update, at least.
+    tokens_per_update: rounded to whole microbatches, one at least.
     seed: of the order.
   Yields:
     (state, tokens read so far, metrics) after every update.
@@ -90,16 +90,19 @@ def clone(
   nodes = np.flatnonzero(buffer.sampled > 0)
   if not len(nodes):
     raise ValueError("the warm start has no demonstrations: set config.warm_start.tasks")
+  per_update = max(1, round(tokens_per_update / learner.tokens_per_microbatch))
   read, epoch = 0, 0
   while read < tokens:
-    order = np.random.default_rng((seed, epoch)).permutation(nodes)
-    ends = np.cumsum(buffer.length[order])
-    for part in np.split(order, np.searchsorted(ends, np.arange(tokens_per_update, ends[-1], tokens_per_update))):
-      if read >= tokens or not len(part):
-        continue
-      parts = microbatches(buffer, part, ones, ones, learner.row_lengths, learner.tokens_per_microbatch)
-      scale = 1.0 / max(int(buffer.sampled[part].sum()), 1)
-      state, metrics = learner.update(state, parts, (scale, scale))
-      read += int(buffer.length[part].sum())
+    # Packed over the whole epoch, then shuffled by rows: rows are nearly full however small an update is.
+    rng = np.random.default_rng((seed, epoch))
+    parts = microbatches(buffer, nodes, ones, ones, learner.row_lengths, learner.tokens_per_microbatch, rng)
+    rng.shuffle(parts)
+    for at in range(0, len(parts), per_update):
+      some = parts[at : at + per_update]
+      scale = 1.0 / max(sum(int(part.is_action.sum()) for part in some), 1)
+      state, metrics = learner.update(state, some, (scale, scale))
+      read += sum(int(np.count_nonzero(part.segment)) for part in some)
       yield state, read, metrics
+      if read >= tokens:
+        return
     epoch += 1

@@ -65,8 +65,9 @@ def pieces() -> tuple[str, ...]:
   )
   outputs = ('={"', "}", " base", " unknown", "done", "failed", "done,done", "ok", "Error: ", 'short of {"', 'use {"')
   errors = ("no recipe", "not a multiple of ", "bad arguments", "own goal")
-  # Letter and digit of a name are two tokens: 15 tokens to learn to copy in place of 50, at a token more a name.
-  return prompt + calls + outputs + errors + (*world_lib.DOMAINS, "raw_", "_ore", "_i", "_")
+  # A name is three tokens, letter, digit and tier: 27 tokens to learn to copy, whatever the names are.
+  tiers = tuple(world_lib.tier_suffix(tier) for tier in range(1, world_lib.MAX_TIER + 1))
+  return prompt + calls + outputs + errors + (*world_lib.DOMAINS, *tiers, "raw_", "_ore", "_i", "_")
 
 
 class TextCraft:

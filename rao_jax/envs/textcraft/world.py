@@ -116,7 +116,7 @@ class World:
       for tier in range(1, MAX_TIER + 1):
         names = []
         for i in range(max(1, items_per_tier - tier // 3)):
-          name = f"{domain}{i % PREFIXES}_i{tier}" + (f"_{tier}" if tier >= 6 else "")
+          name = f"{domain}{i % PREFIXES}{tier_suffix(tier)}"
           name = f"{name}_{i}" if name in recipes else name
           recipes[name] = _draw_recipe(rng, tiers, tier, shapes[tier])
           names.append(name)
@@ -150,6 +150,11 @@ def _shuffle_names(rng: random.Random, recipes: dict[str, Recipe]) -> dict[str, 
     renamed(name): dataclasses.replace(r, ingredients={renamed(part): n for part, n in r.ingredients.items()})
     for name, r in recipes.items()
   }
+
+
+def tier_suffix(tier: int) -> str:
+  """What the names of a tier end in, before a number where they collide."""
+  return f"_i{tier}_{tier}" if tier >= 6 else f"_i{tier}"
 
 
 def base_name(domain: str, i: int) -> str:
