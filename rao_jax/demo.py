@@ -8,6 +8,7 @@ has one core; the single agent, then the single agent with four times the window
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import os
 import pathlib
@@ -24,7 +25,7 @@ from rao_jax.envs.textcraft.windows import share_by_window
 from rao_jax.report import write_report
 
 AGENTS = ("recursive", "single", "single_4x")
-TEST_TASKS = {"easy": 100, "medium": 200, "hard": 200}
+DIFFICULTIES = ("easy", "medium", "hard")
 WINDOWS = (128, 192, 256, 320, 384, 512, 768, 1536)
 WINDOW_TASKS = 100  # development tasks of a kind for the table of windows
 EXPERIMENT = pathlib.Path(__file__).parents[1] / "experiments" / "demo.py"
@@ -115,12 +116,12 @@ def train_job(agent: str, out: pathlib.Path, seed: int, overrides: Sequence[str]
   return Job(f"train {agent}", command, out / f"train_{agent}.log")
 
 
-def test_jobs(agent: str, out: pathlib.Path) -> list[Job]:
+def test_jobs(agent: str, out: pathlib.Path, tasks: dict[str, int]) -> list[Job]:
   """The final evaluation, of the warm start and of the trained agent: the only readers of the test worlds."""
   jobs = []
   for checkpoint in ("warm_start", "last"):
     log = out / f"test_{agent}_{checkpoint}.log"
-    splits = ",".join(f"test_{difficulty}:{n}" for difficulty, n in TEST_TASKS.items())
+    splits = ",".join(f"test_{difficulty}:{n}" for difficulty, n in tasks.items())
     command = [
       sys.executable, "-m", "rao_jax.evaluate", f"--workdir={out / agent}", f"--checkpoint={checkpoint}",
       f"--splits={splits}", f"--json={out / agent / f'test_{checkpoint}.json'}",
@@ -160,12 +161,12 @@ def window_table(shares: dict[str, dict[int, float]], window: int) -> str:
 
 
 def final_table(summary: dict) -> str:
-  rows = [f"{'agent':12} {'':12}" + "".join(f"{d:>24}" for d in TEST_TASKS)]
+  rows = [f"{'agent':12} {'':12}" + "".join(f"{d:>24}" for d in DIFFICULTIES)]
   for agent in AGENTS:
     for stage, label in (("warm_start", "warm start"), ("trained", "trained")):
       s = summary[agent]
       cells = []
-      for d in TEST_TASKS:
+      for d in DIFFICULTIES:
         low, high = s["intervals"][stage][d]
         cells.append(f"{s[stage][d]:10.3f} [{low:.3f}, {high:.3f}]")
       rows.append(f"{agent:12} {label:12}" + "".join(f"{c:>24}" for c in cells))
@@ -178,12 +179,18 @@ def final_table(summary: dict) -> str:
   return "\n".join(rows)
 
 
-def run_demo(out: pathlib.Path, seed: int, started: float, overrides: Sequence[str]) -> dict:
-  """Trains, tests, writes summary.json and report.html; returns the summary."""
-  from importlib import util
+def run_demo(out: pathlib.Path, seed: int, started: float, tasks: dict[str, int], overrides: Sequence[str]) -> dict:
+  """Trains, tests, writes summary.json and report.html; returns the summary.
 
-  spec = util.spec_from_file_location("demo_experiment", EXPERIMENT)
-  experiment = util.module_from_spec(spec)
+  Args:
+    out: folder of all that is written.
+    seed: of the three trainings.
+    started: when the clock began, in seconds since the epoch: before the installation, under make.
+    tasks: difficulty -> test tasks.
+    overrides: `--config.key=value` words for the trainings.
+  """
+  spec = importlib.util.spec_from_file_location("experiment", EXPERIMENT)
+  experiment = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(experiment)
   config = experiment.get_config("recursive")
   config.environment.options.data_dir = str(out / "data")
@@ -191,7 +198,7 @@ def run_demo(out: pathlib.Path, seed: int, started: float, overrides: Sequence[s
   print(f"installed after {time.time() - started:.0f} s; drawing worlds and tasks", flush=True)
   environment = make_environment(config)
   shares = share_by_window(
-    environment, {d: environment.tasks(f"dev_{d}")[:WINDOW_TASKS] for d in TEST_TASKS}, WINDOWS, config
+    environment, {d: environment.tasks(f"dev_{d}")[:WINDOW_TASKS] for d in DIFFICULTIES}, WINDOWS, config
   )
   print(window_table(shares, config.caps.window), flush=True)
 
@@ -200,10 +207,15 @@ def run_demo(out: pathlib.Path, seed: int, started: float, overrides: Sequence[s
   single = [train_job("single", out, seed, overrides)]
   four = [f"--config.warm_start.from_workdir={out / 'single'}", *overrides]
   lanes = [
-    Lane(pins[0], [train_job("recursive", out, seed, overrides), *test_jobs("recursive", out)], 0),
+    Lane(pins[0], [train_job("recursive", out, seed, overrides), *test_jobs("recursive", out, tasks)], 0),
     Lane(
       pins[1],
-      [*single, train_job("single_4x", out, seed, four), *test_jobs("single", out), *test_jobs("single_4x", out)],
+      [
+        *single,
+        train_job("single_4x", out, seed, four),
+        *test_jobs("single", out, tasks),
+        *test_jobs("single_4x", out, tasks),
+      ],
       1,
     ),
   ]
@@ -212,7 +224,7 @@ def run_demo(out: pathlib.Path, seed: int, started: float, overrides: Sequence[s
   summary |= {
     "script_by_window": shares,
     "window": config.caps.window,
-    "tasks_per_difficulty": TEST_TASKS,
+    "tasks_per_difficulty": tasks,
     "seed": seed,
     "seconds": round(time.time() - started),
   }
@@ -227,12 +239,16 @@ def main(argv: Sequence[str] | None = None) -> None:
   parser = argparse.ArgumentParser(prog="python -m rao_jax.demo", description=__doc__)
   parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("runs/demo"))
   parser.add_argument("--seed", type=int, default=0)
+  parser.add_argument("--tasks", default="100,200,200", help="test tasks: easy, medium, hard")
   args, overrides = parser.parse_known_args(argv)
   unknown = [word for word in overrides if not word.startswith("--config.")]
   if unknown:
     parser.error(f"left over on the command line: {unknown}; settings read --config.key=value")
+  counts = args.tasks.split(",")
+  if len(counts) != len(DIFFICULTIES) or not all(n.isdigit() and int(n) > 0 for n in counts):
+    parser.error(f"--tasks={args.tasks}: write three numbers, e.g. 100,200,200")
   started = float(os.environ.get("RAO_START", time.time()))
-  run_demo(args.out, args.seed, started, overrides)
+  run_demo(args.out, args.seed, started, dict(zip(DIFFICULTIES, map(int, counts))), overrides)
 
 
 if __name__ == "__main__":

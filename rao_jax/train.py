@@ -78,6 +78,7 @@ def train(
       return {}
     restored = checkpoints.restore(learner.abstract)
     if restored is None:
+      writer.truncate_after(-1)  # rows of a start that was killed before its first checkpoint
       state, read = warm_start(run, learner, workdir, writer, screen)
       step, meta = 0, {"sampled": 0, "warm_start_tokens": read, "seconds": 0.0}
     else:
@@ -215,7 +216,8 @@ class Loop:
     if not rows:
       return state, {"funnel/tokens_trained": 0.0}
     mean = {f"train/{k}": float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in ("tokens", "finite")}
-    mean["train/ratio_max"] = max(r["ratio_max"] for r in rows)
+    for name in ("ratio_max", "log_ratio_max"):
+      mean[f"train/{name}"] = max(r[name] for r in rows)
     mean["train/grad_norm_max"] = max(r["grad_norm"] for r in rows)
     mean["train/lr"] = rows[-1]["lr"]
     mean["train/row_fill"] = float(np.mean(fills))

@@ -141,7 +141,7 @@ def test_tokens_counted_by_hand():
   count = script.count_tokens
   assert count("Craft the following items: 3x m3_i2") == 1 + 1 + 1 + 3
   assert count('get_info(["m3_i2"])') == 1 + 3 + 1
-  assert count('m3_i2*2={"m1_i1":2,"m4_ore":1}') == 3 + 2 + 1 + (3 + 1 + 1) + 1 + (2 + 1 + 1) + 1
+  assert count('m3_i2*2={"m1_i1":2,"m4_ore":1}') == 3 + 2 + 1 + (3 + 1 + 1) + 1 + (3 + 1 + 1) + 1
   launch = 'k=-(-3//2)\nawait asyncio.gather(launch_subagent({"m1_i1":k*2}),launch_subagent({"m2_i1":k*1}))'
   assert count(launch) == (1 + 1 + 1 + 1 + 1) + 1 + (3 + 1 + 1) + 1 + (3 + 1 + 1) + 1
   assert count('craft({"m1_i1":k*2,"m2_i1":k*1},("m3_i7_7",k*2))') == 1 + 5 + 1 + 5 + 1 + 5 + 3
