@@ -46,7 +46,9 @@ class Lane:
   def __init__(self, core: int | None, jobs: Sequence[Job], position: int):
     self.core, self.jobs, self.at = core, list(jobs), -1
     self.process: subprocess.Popen | None = None
-    self.bar = tqdm(total=1, position=position, bar_format="{desc:<58} {percentage:3.0f}%|{bar}| {elapsed}", leave=True)
+    self.bar = tqdm(
+      total=1, position=position, bar_format="{desc:<58} {percentage:3.0f}%|{bar}| {elapsed}", leave=True, disable=None
+    )
     self._shown = 0
 
   @property

@@ -1,6 +1,6 @@
 """Trains a recursive agent: warm start, then collect -> credit -> update. Impure: owns the workdir and the clock.
 
-python -m rao_jax.train --config=experiments/textcraft_cpu.py --workdir=runs/a [--config.learn.rate=1e-4 ...]
+python -m rao_jax.train --config=experiments/demo.py:recursive --workdir=runs/a [--config.learn.rate=1e-4 ...]
 """
 
 import contextlib
@@ -15,7 +15,6 @@ import jax
 import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
-from tqdm import tqdm
 
 from rao_jax.build import Run, demonstration_tasks, demonstrator, make_run, task_indices
 from rao_jax.checkpoint import Checkpointer
@@ -32,6 +31,7 @@ from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import Tree, record
 from rao_jax.rollout.frontier import Frontier
 from rao_jax.rollout.summary import tree_line, tree_metrics
+from rao_jax.screen import Clock, Screen, final_table
 from rao_jax.tree.buffer import TreeBuffer, TreeRecord, build, ladder
 from rao_jax.tree.credit import Credit, credit
 
@@ -103,7 +103,7 @@ class Loop:
 
   def __init__(
     self, run: Run, learner: Learner, frontier: Frontier, checkpoints: Checkpointer, writer: MetricWriter,
-    screen: "Screen", workdir: pathlib.Path, reference: Params | None,
+    screen: Screen, workdir: pathlib.Path, reference: Params | None,
   ):  # fmt: skip
     self.run_, self.learner, self.frontier = run, learner, frontier
     self.checkpoints, self.writer, self.screen, self.workdir = checkpoints, writer, screen, workdir
@@ -262,7 +262,7 @@ class Loop:
 
 
 def warm_start(
-  run: Run, learner: Learner, workdir: pathlib.Path, writer: MetricWriter, screen: "Screen"
+  run: Run, learner: Learner, workdir: pathlib.Path, writer: MetricWriter, screen: Screen
 ) -> tuple[TrainState, int]:
   """The state that the policy-gradient stage starts from, kept in `warm_start/`, and the tokens it has read."""
   c = run.config
@@ -286,7 +286,7 @@ def warm_start(
   return state, read
 
 
-def clone_demonstrations(run: Run, writer: MetricWriter, screen: "Screen", key: jax.Array) -> tuple[TrainState, int]:
+def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: jax.Array) -> tuple[TrainState, int]:
   """Demonstrates, then clones."""
   c, w = run.config, run.config.warm_start
   tasks = demonstration_tasks(c, run.environment)
@@ -350,21 +350,6 @@ def funnel(trees: Sequence[Tree], assigned: Credit, learned: dict[str, float]) -
   }
 
 
-def final_table(summary: dict[str, Any]) -> str:
-  """What a run came to."""
-  rows = [
-    f"{summary['steps']} steps, {summary['warm_start_tokens']:,} warm-start tokens, {summary['sampled']:,} sampled "
-    f"tokens, {summary['seconds']:.0f} s of training"
-  ]
-  found = summary["evaluation"]
-  for key in sorted(k for k in found if k.startswith("eval/success/")):
-    difficulty = key.rsplit("/", 1)[1]
-    rows.append(
-      f"  {difficulty:10} success {found[key]:.3f}   nodes per tree {found[f'eval/nodes_per_tree/{difficulty}']:.1f}"
-    )
-  return "\n".join(rows)
-
-
 def memory_report(run: Run, learner: Learner, frontier: Frontier, seconds: float) -> str:
   """One line: parameters, programs compiled, bytes a device needs at most, by the compiler's own analysis."""
   params = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(learner.abstract.params))
@@ -398,59 +383,6 @@ def refuse_changes(old: ConfigDict, new: ConfigDict) -> None:
   if changed:
     rows = "\n".join(f"  {k}: {a.get(k)!r} in the workdir, {b.get(k)!r} asked for" for k in changed)
     raise ValueError(f"this workdir was made with another config:\n{rows}\nuse a fresh --workdir, or the old values")
-
-
-class Clock:
-  """Seconds of the parts of a step."""
-
-  def __init__(self):
-    self.laps: dict[str, float] = {}
-    self._last = self._start = time.monotonic()
-
-  def lap(self, name: str) -> None:
-    now = time.monotonic()
-    self.laps[name], self._last = now - self._last, now
-
-  def metrics(self) -> dict[str, float]:
-    return {
-      **{f"time/{name}_seconds": s for name, s in self.laps.items()},
-      "time/step_seconds": time.monotonic() - self._start,
-    }
-
-
-class Screen:
-  """What the terminal shows: progress bars and one line a step, or plain lines for a log."""
-
-  def __init__(self, quiet: bool):
-    self.quiet = quiet
-    self._began = time.monotonic()
-    self._first: int | None = None
-
-  def bar(self, total: int, what: str, unit: str = "it", initial: int = 0) -> tqdm:
-    return tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "tok", initial=initial, disable=self.quiet)
-
-  def line(self, text: str) -> None:
-    if self.quiet:
-      print(text, flush=True)
-    else:
-      tqdm.write(text)
-
-  def step(self, step: int, steps: int, m: dict[str, float]) -> None:
-    if self._first is None:
-      self._first, self._began = step, time.monotonic()
-      eta = "?"
-    else:
-      eta = f"{(time.monotonic() - self._began) / (step - self._first) * (steps - step):.0f} s"
-    parts = [f"{k.rsplit('/', 1)[1]} {v:.2f}" for k, v in sorted(m.items()) if k.startswith("train/success/")]
-    self.line(
-      f"step {step}/{steps}  {'  '.join(parts)}  nodes {m.get('train/nodes_per_tree', 0):.1f}  "
-      f"entropy {m.get('train/entropy', 0):.3f}  grad {m.get('train/grad_norm', 0):.2f}  "
-      f"{m['time/sampled_tokens_per_second']:.0f} tok/s  {m['time/step_seconds']:.1f} s  ETA {eta}"
-    )
-
-  def evaluation(self, step: int, m: dict[str, float]) -> None:
-    parts = [f"{k.rsplit('/', 1)[1]} {v:.2f}" for k, v in sorted(m.items()) if k.startswith("eval/success/")]
-    self.line(f"evaluation at step {step}: {'  '.join(parts)}  ({m['time/evaluation_seconds']:.1f} s)")
 
 
 def quieten() -> None:
