@@ -60,8 +60,7 @@ def train(
   config_file = workdir / "config.json"
   if config_file.exists():
     refuse_changes(ConfigDict(json.loads(config_file.read_text())), config)
-  else:
-    config_file.write_text(json.dumps(config.to_dict(), indent=2, default=list))
+  config_file.write_text(json.dumps(config.to_dict(), indent=2))
   run = make_run(config, workdir)
   screen = Screen(quiet)
   with contextlib.ExitStack() as stack:
@@ -93,7 +92,7 @@ def train(
       with Checkpointer(workdir / "warm_start") as own:
         reference = own.restore(learner.abstract)[1].params
     loop = Loop(run, learner, frontier, checkpoints, writer, screen, workdir, reference)
-    summary = loop.run(state, step, meta, profile_steps)
+    summary = loop.run(state, step, meta, fresh=restored is None, profile_steps=profile_steps)
     screen.line(final_table(summary))
     return summary
 
@@ -111,18 +110,22 @@ class Loop:
     self.config = run.config
     layout = param_shardings(run.policy, run.rollout_rules)
     self._to_rollout = jax.jit(lambda params: params, out_shardings=layout)
-    self._skipped_in_a_row = 0
+    self._guard = FiniteGuard(self.config.learn.max_skipped)
     trees = sum(self.config.tasks.train.values()) * self.config.rollouts_per_task
     self._nodes = ladder(trees * self.config.caps.max_nodes)  # one credit program, whatever the trees grow to
     self._credit([TreeRecord([], 0, False)] * trees)
 
-  def run(self, state: TrainState, step: int, meta: dict[str, Any], profile_steps: Sequence[int]) -> dict[str, Any]:
-    """Steps until the config's end."""
+  def run(
+    self, state: TrainState, step: int, meta: dict[str, Any], fresh: bool, profile_steps: Sequence[int]
+  ) -> dict[str, Any]:
+    """Steps until the config's end; a fresh state is evaluated and saved as step 0."""
     c, last = self.config, {}
     bar = self.screen.bar(c.steps, "step", initial=step)
-    saved = step if step else -1
-    if step == 0 and c.evaluation.every:
-      last = self.evaluate(state, step)
+    saved = step
+    if fresh:
+      if c.evaluation.every:
+        last = self.evaluate(state, step)
+      self.checkpoints.save(step, state, dict(meta))
     while step < c.steps and not self._spent(meta):
       began = time.monotonic()
       profiled = step + 1 in profile_steps
@@ -212,7 +215,7 @@ class Loop:
       state, metrics = self.learner.update(state, parts, scales, self.reference)
       fills.append(fill(parts))
       rows.append(metrics)
-      self._guard(metrics, step)
+      self._guard.check(metrics, f"step {step + 1}", "config.learn.rate")
     if not rows:
       return state, {"funnel/tokens_trained": 0.0}
     mean = {f"train/{k}": float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in ("tokens", "finite")}
@@ -224,17 +227,6 @@ class Loop:
     mean["train/updates_skipped"] = sum(not r["finite"] for r in rows)
     mean["funnel/tokens_trained"] = sum(r["tokens"] for r in rows)
     return state, mean
-
-  def _guard(self, metrics: dict[str, float], step: int) -> None:
-    if metrics["finite"]:
-      self._skipped_in_a_row = 0
-      return
-    self._skipped_in_a_row += 1
-    if self._skipped_in_a_row >= self.config.learn.max_skipped:
-      raise FloatingPointError(
-        f"step {step + 1}: gradients were not finite {self._skipped_in_a_row} times in a row, the updates were "
-        "skipped: lower config.learn.rate, or go on from an earlier checkpoint"
-      )
 
   def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
     """Success on the development splits, written as `eval/...`."""
@@ -259,6 +251,22 @@ class Loop:
         values = {name: getattr(assigned, name)[at] for name in ("reward", "advantage", "weight")}
         values["baseline"] = [float(assigned.baseline[number])] * len(tree.nodes)
         f.write(json.dumps(tree_line(tree, step, number, values)) + "\n")
+
+
+class FiniteGuard:
+  """Stops a run whose updates are skipped `limit` times in a row for not being finite."""
+
+  def __init__(self, limit: int):
+    self._limit, self._in_a_row = limit, 0
+
+  def check(self, metrics: dict[str, float], where: str, rate: str) -> None:
+    """Raises if the update that `metrics` tell of was one too many."""
+    self._in_a_row = 0 if metrics["finite"] else self._in_a_row + 1
+    if self._in_a_row >= self._limit:
+      raise FloatingPointError(
+        f"{where}: gradients were not finite {self._in_a_row} times in a row, the updates were skipped: lower {rate}, "
+        "or go on from an earlier checkpoint"
+      )
 
 
 def warm_start(
@@ -308,11 +316,12 @@ def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: ja
   learner = run.cloning_learner()
   state = init_state(run.policy, learner.optimizer, run.train_rules, key)
   bar = screen.bar(w.tokens, "warm start", unit="tok")
-  read, since = 0, time.monotonic()
+  read, since, guard = 0, time.monotonic(), FiniteGuard(c.learn.max_skipped)
   updates = warmstart.clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed)
   for state, now, metrics in updates:  # noqa: B007 (the last one is returned)
     bar.update(now - read)
     read = now
+    guard.check(metrics, f"warm start, {read} tokens", "config.warm_start.rate")
     bar.set_postfix_str(f"loss {metrics['loss']:.3f}")
   bar.close()
   seconds = time.monotonic() - since
@@ -368,7 +377,11 @@ def memory_report(run: Run, learner: Learner, frontier: Frontier, seconds: float
 
 
 def refuse_changes(old: ConfigDict, new: ConfigDict) -> None:
-  """A workdir belongs to one config: what may change on resuming is how long to go on and how to report."""
+  """A workdir belongs to one config: what may change on resuming is how long to go on and how to report.
+
+  With other `steps` the learning rate follows the new schedule from there on: the run is then not the one that would
+  have had so many steps from its start.
+  """
   free = ("steps", "sampled_tokens", "max_seconds", "evaluation", "checkpoint", "log", "compile_cache")
 
   def flat(prefix, value):

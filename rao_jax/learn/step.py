@@ -75,14 +75,14 @@ def accumulate(
 def apply(
   state: TrainState, acc: Accumulated, *, optimizer: optax.GradientTransformation, schedule: optax.Schedule
 ) -> tuple[TrainState, dict[str, jax.Array]]:
-  """One optimiser update from the summed gradients; skipped, and counted, if any of them is not finite.
+  """One optimiser update from the summed gradients; skipped, and counted, if they or it are not finite.
 
   Returns:
     (state, {"grad_norm": before clipping, "finite": whether the update was made, "lr": its learning rate}).
   """
   norm = optax.global_norm(acc.grads)
-  finite = jnp.isfinite(norm) & jnp.isfinite(acc.loss)
   updates, opt_state = optimizer.update(acc.grads, state.opt_state, state.params)
+  finite = jnp.isfinite(norm) & jnp.isfinite(acc.loss) & jnp.isfinite(optax.global_norm(updates))
   moved = state.replace(
     params=optax.apply_updates(state.params, updates), opt_state=opt_state, updates=state.updates + 1
   )

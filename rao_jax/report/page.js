@@ -70,6 +70,13 @@ function wrap(text, room, lines) {
   return made.map((line) => short(line.trimEnd(), room));
 }
 
+// How many letters all goals of a tree begin with, up to a space: what is left tells its agents apart.
+function commonStart(goals) {
+  let n = goals[0].length;
+  for (const goal of goals) while (!goal.startsWith(goals[0].slice(0, n))) n--;
+  return goals.length > 1 ? goals[0].slice(0, n).lastIndexOf(" ") + 1 : 0;
+}
+
 function drawTree(tree) {
   const holder = document.getElementById("tree-drawing");
   holder.replaceChildren();
@@ -104,12 +111,14 @@ function drawTree(tree) {
     showNode(tree.nodes[i], tree);
   };
 
+  const skip = commonStart(tree.nodes.map((node) => String(node.goal ?? "")));
   const marks = tree.nodes.map((node, i) => {
     const mark = shape(svg, "g", { class: "node", tabindex: 0, role: "treeitem", "data-path": nameOf(node), transform: `translate(${x(i)},${y(i)})` });
     const space = narrow ? width - x(i) - 22 : column - 34;
     const letters = Math.floor((space - (narrow ? 16 : 2)) / (narrow ? 7.1 : 6.3));
     const goal = String(node.goal ?? "");
-    const lines = narrow ? [short(goal, letters)] : wrap(goal, letters, 2);
+    const own = goal.slice(skip);
+    const lines = narrow ? [short(own, letters)] : wrap(own, letters, 2);
     const labelWidth = narrow ? space : Math.min(space, 4 + 6.6 * Math.max(...lines.map((l) => l.length)));
     shape(mark, "rect", { class: "hit", x: -14, y: -line / 2 + 3, width: labelWidth + (narrow ? 16 : 28), height: line - 6, rx: 9 });
     shape(mark, "circle", { r: 9.5, fill: colourOf(node) });
