@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from rao_jax.config import credit_options, loss_options, policy_config
 from rao_jax.envs.base import Environment, Task
-from rao_jax.learn import warmstart
 from rao_jax.learn.losses import LossOptions
 from rao_jax.learn.state import TrainState, abstract_state, make_optimizer, make_schedule
 from rao_jax.learn.step import Learner
@@ -25,6 +24,7 @@ from rao_jax.rollout.frontier import Frontier
 from rao_jax.rollout.interpreter import Limits, MontyInterpreter
 from rao_jax.rollout.keys import fold_keys
 from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol
+from rao_jax.rollout.scripted import demonstrate, texts
 from rao_jax.tokenizer import SentencePieceTokenizer, train_sentencepiece
 from rao_jax.tree.credit import CreditOptions
 
@@ -176,10 +176,8 @@ def train_tokenizer(config, environment, caps, interpreter) -> SentencePieceToke
   pieces = (*environment.pieces, CUT_MARK)
   first = CompactProtocol(train_sentencepiece([], CONTROLS, pieces, 0))
   tasks = demonstration_tasks(config, environment, TOKENIZER_TREES)
-  trees = warmstart.demonstrate(
-    tasks, environment, demonstrator(config, environment), wide, first, interpreter, config.seed
-  )
-  return train_sentencepiece(warmstart.texts(list(trees)), CONTROLS, pieces, config.tokenizer.learned)
+  trees = demonstrate(tasks, environment, demonstrator(config, environment), wide, first, interpreter, config.seed)
+  return train_sentencepiece(texts(list(trees)), CONTROLS, pieces, config.tokenizer.learned)
 
 
 def demonstrator(config: ConfigDict, environment: Environment):

@@ -20,16 +20,17 @@ from rao_jax.build import Run, demonstration_tasks, demonstrator, make_run, task
 from rao_jax.checkpoint import Checkpointer
 from rao_jax.config import validate
 from rao_jax.evaluation import evaluate
-from rao_jax.learn import warmstart
 from rao_jax.learn.losses import normalisers
 from rao_jax.learn.packing import fill, microbatches
 from rao_jax.learn.state import TrainState, init_state, with_optimizer
 from rao_jax.learn.step import Learner
+from rao_jax.learn.warmstart import clone
 from rao_jax.metrics import MetricWriter
 from rao_jax.policy.transformer import Params, param_shardings
 from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import Tree, record
 from rao_jax.rollout.frontier import Frontier
+from rao_jax.rollout.scripted import demonstrate
 from rao_jax.rollout.summary import tree_line, tree_metrics
 from rao_jax.screen import Clock, Screen, final_table
 from rao_jax.tree.buffer import TreeBuffer, TreeRecord, build, ladder
@@ -300,7 +301,7 @@ def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: ja
   tasks = demonstration_tasks(c, run.environment)
   trees = []
   bar = screen.bar(len(tasks), "demonstrations")
-  for tree in warmstart.demonstrate(
+  for tree in demonstrate(
     tasks, run.environment, demonstrator(c, run.environment), run.caps, run.protocol, run.interpreter, c.seed + 1
   ):
     trees.append(tree)
@@ -317,7 +318,7 @@ def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: ja
   state = init_state(run.policy, learner.optimizer, run.train_rules, key)
   bar = screen.bar(w.tokens, "warm start", unit="tok")
   read, since, guard = 0, time.monotonic(), FiniteGuard(c.learn.max_skipped)
-  updates = warmstart.clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed)
+  updates = clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed)
   for state, now, metrics in updates:  # noqa: B007 (the last one is returned)
     bar.update(now - read)
     read = now

@@ -10,9 +10,9 @@ import pytest
 from rao_jax import demo
 from rao_jax.envs.textcraft.script import oracle_single
 from rao_jax.envs.textcraft.windows import window_needed
-from rao_jax.learn.warmstart import play
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.engine import Outcome, Tree
+from rao_jax.rollout.scripted import play
 
 
 def test_window_needed_is_the_smallest_in_which_a_node_comes_out_the_same(

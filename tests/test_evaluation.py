@@ -5,9 +5,9 @@ import pytest
 from rao_jax.envs.textcraft.script import recursive
 from rao_jax.evaluate import parse_splits
 from rao_jax.evaluation import summarise, wilson
-from rao_jax.learn.warmstart import play
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.engine import Tree
+from rao_jax.rollout.scripted import play
 
 
 def test_wilson_interval_worked_by_hand():

@@ -1,72 +1,13 @@
-"""The warm start: demonstrations by a scripted agent whose cells really run, then behaviour cloning on their tokens."""
+"""The warm start: behaviour cloning on the tokens of demonstrations (`rollout/scripted.py` makes them)."""
 
-import random
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
-from rao_jax.envs.base import Demonstrator, Environment, Task
 from rao_jax.learn.packing import microbatches
 from rao_jax.learn.state import TrainState
 from rao_jax.learn.step import Learner
-from rao_jax.rollout.budget import Caps
-from rao_jax.rollout.engine import Tree
-from rao_jax.rollout.interpreter import Interpreter
-from rao_jax.rollout.protocol import CompactProtocol
 from rao_jax.tree.buffer import TreeBuffer
-
-GIVE_UP = 'finish("failed")'
-
-
-def play(tree: Tree, demonstrator: Demonstrator, protocol: CompactProtocol, seed: Any) -> Tree:
-  """Works a tree to its end with a script at every node.
-
-  Args:
-    tree: fresh.
-    demonstrator: makes the script of a node.
-    protocol: renders cells to tokens.
-    seed: hashable; with the node's path it seeds the script's random source.
-  """
-  scripts = {}
-  while not tree.done:
-    for node in tree.acting():
-      try:
-        if node.path in scripts:
-          code = scripts[node.path].send(node.turns[-1].output)
-        else:
-          scripts[node.path] = demonstrator(node.goal, random.Random(repr((seed, node.path))))
-          code = next(scripts[node.path])
-      except StopIteration:  # the script thought it was done, its last cell did not finish
-        code = GIVE_UP
-      tokens = protocol.script(code)[: tree.room(node)]
-      tree.sample(node, tokens, [0.0] * len(tokens))
-    tree.advance()
-  return tree
-
-
-def demonstrate(
-  tasks: Sequence[Task],
-  environment: Environment,
-  demonstrator: Demonstrator,
-  caps: Caps,
-  protocol: CompactProtocol,
-  interpreter: Interpreter,
-  seed: int,
-) -> Iterator[Tree]:
-  """One finished tree for every task, failed ones included."""
-  for i, task in enumerate(tasks):
-    yield play(Tree(environment, task, caps, protocol, interpreter), demonstrator, protocol, (seed, i))
-
-
-def texts(trees: Sequence[Tree]) -> list[str]:
-  """What a tokenizer for such trees will meet: prompts, cells, outputs."""
-  out = []
-  for tree in trees:
-    for node in tree.nodes:
-      out.append(node.goal_text)
-      out += [text for turn in node.turns for text in (turn.cell, turn.output)]
-  return out
 
 
 def clone(

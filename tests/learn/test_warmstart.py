@@ -7,9 +7,10 @@ import pytest
 
 from experiments import demo
 from rao_jax.envs.textcraft import factory, script
-from rao_jax.learn.warmstart import clone, demonstrate, play, texts
+from rao_jax.learn.warmstart import clone
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.engine import Outcome, Tree, record
+from rao_jax.rollout.scripted import demonstrate, play, texts
 from rao_jax.tree.buffer import build
 
 CONFIG = demo.get_config("recursive")

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rao_jax.envs.base import Refusal, Task
-from rao_jax.learn.warmstart import play
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.engine import Outcome, Status, Tree, record
 from rao_jax.rollout.interpreter import Limits, MontyInterpreter
+from rao_jax.rollout.scripted import play
 from rao_jax.rollout.summary import tree_metrics
 from rao_jax.tree.buffer import build
 

@@ -7,11 +7,11 @@ from ml_collections import ConfigDict
 
 from rao_jax.envs.base import Environment, Task
 from rao_jax.envs.textcraft.script import oracle_single
-from rao_jax.learn.warmstart import play
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.engine import Node, Tree
 from rao_jax.rollout.interpreter import MontyInterpreter
 from rao_jax.rollout.protocol import CONTROLS, CompactProtocol
+from rao_jax.rollout.scripted import play
 from rao_jax.tokenizer import train_sentencepiece
 
 
