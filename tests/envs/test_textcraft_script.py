@@ -8,7 +8,7 @@ import pytest
 
 from rao_jax.envs.base import Task
 from rao_jax.envs.textcraft import TextCraft, TextCraftGoal, sample_task, script
-from rao_jax.envs.textcraft.world import cached_world, is_base_name
+from rao_jax.envs.textcraft.world import cached_world, is_base_name, tier_suffix
 from rao_jax.rollout.interpreter import MontyInterpreter
 
 SLIPPING = script.Slips(
@@ -144,9 +144,9 @@ def test_tokens_counted_by_hand():
   assert count('m3_i2*2={"m1_i1":2,"m4_ore":1}') == 3 + 2 + 1 + (3 + 1 + 1) + 1 + (3 + 1 + 1) + 1
   launch = 'k=-(-3//2)\nawait asyncio.gather(launch_subagent({"m1_i1":k*2}),launch_subagent({"m2_i1":k*1}))'
   assert count(launch) == (1 + 1 + 1 + 1 + 1) + 1 + (3 + 1 + 1) + 1 + (3 + 1 + 1) + 1
-  assert count('craft({"m1_i1":k*2,"m2_i1":k*1},("m3_i7_7",k*2))') == 1 + 5 + 1 + 5 + 1 + 5 + 3
-  assert count('finish("done")') == 1 and count("raw_o3") == 2 and count("ä?") == 3
-  assert script.turn_tokens('get_info(["m3_i2"])', "m3_ore base") == 1 + 5 + 1 + 1 + 3
+  assert count('craft({"m1_i1":k*2,"m2_i1":k*1},("m3_i7_7",k*2))') == 1 + 5 + 1 + 5 + 1 + 3 + 3
+  assert count('finish("done")') == 1 and count("raw_o3") == 3 and count("ä?") == 3
+  assert script.turn_tokens('get_info(["m3_i2"])', "m3_ore base") == 1 + 5 + 1 + 1 + 4
   assert script.turn_tokens('finish("done")', "") == 3
 
 
@@ -159,10 +159,10 @@ def test_perfect_node_costs_80_tokens_or_so():
   assert log.tokens == 7 + 26 + 22 + 23 + 3
 
 
-def test_pieces_are_distinct_and_hold_no_name_of_two_parts():
+def test_pieces_are_distinct_and_digits_stand_in_tiers_only():
   pieces = TextCraft.pieces
   assert len(set(pieces)) == len(pieces)
-  assert not [piece for piece in pieces if any(c.isdigit() for c in piece) and len(piece) != 2]
+  assert sorted(piece for piece in pieces if any(c.isdigit() for c in piece)) == sorted(map(tier_suffix, range(1, 13)))
 
 
 @pytest.mark.parametrize("difficulty", ["easy", "medium", "hard"])
