@@ -129,6 +129,7 @@ def base_config() -> ConfigDict:
   c.log.wandb_project = ""
   c.log.trees_every = 10  # steps between dumps of trees for the report; 0 never
   c.log.trees = 8  # trees of a dump
+  c.log.report = True  # write report.html at the end
   c.compile_cache = ""  # folder of the persistent compilation cache; empty is none
 
   c.lock()  # a misspelt key in an experiment is an error; the groups below have keys of the environment's choosing

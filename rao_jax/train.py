@@ -27,6 +27,7 @@ from rao_jax.learn.step import Learner
 from rao_jax.learn.warmstart import clone
 from rao_jax.metrics import MetricWriter
 from rao_jax.policy.transformer import Params, param_shardings
+from rao_jax.report import write_report
 from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import Tree, record
 from rao_jax.rollout.frontier import Frontier
@@ -47,7 +48,7 @@ def train(
 
   Args:
     config: from an experiment's `get_config`.
-    workdir: gets config.json, metrics.jsonl, checkpoints/, warm_start/, trees/, tokenizer.model.
+    workdir: gets config.json, metrics.jsonl, checkpoints/, warm_start/, trees/, tokenizer.model, report.html.
     quiet: plain lines for a log file in place of progress bars.
     dry_run: build and compile everything, say what it needs, and stop.
     profile_steps: steps to write a profiler trace of, below `profile/`.
@@ -95,6 +96,8 @@ def train(
     loop = Loop(run, learner, frontier, checkpoints, writer, screen, workdir, reference)
     summary = loop.run(state, step, meta, fresh=restored is None, profile_steps=profile_steps)
     screen.line(final_table(summary))
+    if config.log.report and jax.process_index() == 0:
+      write_report([workdir], workdir / "report.html")
     return summary
 
 

@@ -1,0 +1,82 @@
+"""The commands of the README, run as a user runs them, on a demo made small."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.full
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def run(*words: str) -> subprocess.CompletedProcess:
+  env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+  return subprocess.run([sys.executable, "-m", *words], cwd=ROOT, env=env, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+  """(workdir, the words of a small training run)."""
+  folder = tmp_path_factory.mktemp("commands")
+  return folder / "run", [
+    "rao_jax.train", "--config=experiments/demo.py:recursive", f"--workdir={folder / 'run'}",
+    f"--config.environment.options.data_dir={folder / 'data'}", f"--config.compile_cache={folder / 'cache'}",
+    "--config.warm_start.tokens=3000", "--config.warm_start.warmup=1", "--config.learn.warmup=0",
+    "--config.warm_start.tasks.train_easy=6", "--config.warm_start.tasks.train_medium=4",
+    "--config.rollouts_per_task=2",
+    "--config.tasks.train.train_easy=1", "--config.tasks.train.train_medium=1", "--config.tasks.dev.dev_easy=2",
+    "--config.tasks.dev.dev_medium=2", "--config.tasks.dev.dev_hard=2",
+  ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(small):
+  """A workdir trained for one step, and then one more, by the command line."""
+  workdir, words = small
+  dry = run(*words, "--config.steps=1", "--dry_run")
+  assert dry.returncode == 0 and "parameters on 1 cpu" in dry.stdout and "MiB" in dry.stdout, dry.stdout + dry.stderr
+  assert not (workdir / "metrics.jsonl").read_text()
+  first = run(*words, "--config.steps=1", "--profile_steps=1")
+  assert first.returncode == 0, first.stderr[-3000:]
+  assert list((workdir / "profile").rglob("*.xplane.pb"))
+  second = run(*words, "--config.steps=2", "--quiet")
+  assert second.returncode == 0 and "going on from the checkpoint of step 1" in second.stdout, second.stderr[-3000:]
+  assert "step 2/2" in second.stdout and "2 steps" in second.stdout
+  return workdir
+
+
+def test_evaluate_prints_a_table_at_another_depth_cap(trained, tmp_path):
+  out = tmp_path / "out.json"
+  done = run(
+    "rao_jax.evaluate", f"--workdir={trained}", "--splits=dev_easy:2,dev_hard:3", "--max_depth=0", f"--json={out}"
+  )
+  assert done.returncode == 0 and "dev_hard" in done.stdout, done.stderr[-3000:]
+  result = json.loads(out.read_text())
+  assert result["max_depth"] == 0 and result["splits"]["dev_hard"]["tasks"] == 3
+  assert result["splits"]["dev_hard"]["nodes_per_tree"] == 1
+
+
+def test_report_of_a_run(trained, tmp_path):
+  assert (trained / "report.html").stat().st_size > 1_000_000
+  done = run("rao_jax.report", f"--workdir={trained}", f"--out={tmp_path / 'r.html'}")
+  assert done.returncode == 0 and (tmp_path / "r.html").exists(), done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+  ("words", "said"),
+  [
+    (["config.steps=3"], "config.steps=3"),
+    (["--config.steq=3"], "steq"),
+    (["--config.rollouts_per_task=1"], "rollouts_per_task"),
+    (["--config.mesh.data=3"], "needs 3 devices"),
+  ],
+)
+def test_bad_words_are_refused_before_anything_is_built(small, tmp_path, words, said):
+  _, good = small
+  fresh = [f"--workdir={tmp_path / 'x'}" if word.startswith("--workdir") else word for word in good]
+  done = run(*fresh, *words)
+  assert done.returncode != 0 and said in done.stdout + done.stderr
+  assert not (tmp_path / "x" / "checkpoints").exists()
