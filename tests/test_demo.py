@@ -61,7 +61,7 @@ def test_demo_made_small_writes_summary_and_report(tmp_path):
   assert summary["seed"] == 3 and summary["tasks_per_difficulty"] == {"easy": 2, "medium": 2, "hard": 2}
   for agent in demo.AGENTS:
     assert set(summary[agent]["warm_start"]) == set(summary[agent]["trained"]) == {"easy", "medium", "hard"}
-    assert summary[agent]["warm_start_tokens"] == summary["recursive"]["warm_start_tokens"]
+    assert 4000 <= summary[agent]["warm_start_tokens"] < 4000 + 768  # stops at the update that reaches the budget
     assert summary[agent]["sampled_tokens"] > 0
   assert summary["script_by_window"]["medium"]["384"] >= 0.75 and summary["script_by_window"]["hard"]["384"] <= 0.10
   assert (tmp_path / "demo" / "report.html").stat().st_size > 1_000_000
