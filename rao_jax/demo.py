@@ -28,6 +28,7 @@ AGENTS = ("recursive", "single", "single_4x")
 DIFFICULTIES = ("easy", "medium", "hard")
 WINDOWS = (128, 192, 256, 320, 384, 512, 768, 1536)
 WINDOW_TASKS = 100  # development tasks of a kind for the table of windows
+SHOWN = ("step ", "evaluation at", "warm start", "going on")  # lines of a log that go to the terminal
 EXPERIMENT = pathlib.Path(__file__).parents[1] / "experiments" / "demo.py"
 
 
@@ -79,21 +80,18 @@ class Lane:
       self.process = subprocess.Popen(job.command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=pin)
 
   def _show(self, job: Job) -> None:
-    """New lines of the log go to the terminal; `step 3/60` moves the bar."""
+    """New lines of the log go to the terminal; `step 3/60` and the like move the bar."""
     lines = [line for line in job.log.read_text().splitlines() if line.startswith(SHOWN)]
     for line in lines[self._shown :]:
       tqdm.write(f"{job.name:>21} | {line}")
     self._shown = len(lines)
-    steps = re.match(r"step (\d+)/(\d+)", lines[-1]) if lines else None
-    self.bar.n = int(steps[1]) / int(steps[2]) if steps else 0
+    part = re.search(r" (\d+)/(\d+)", lines[-1]) if lines else None
+    self.bar.n = min(int(part[1]) / int(part[2]), 1) if part else 0
     self.bar.set_description_str(f"{job.name}: {lines[-1].split('  ')[0] if lines else 'starting'}"[:58])
 
   def stop(self) -> None:
     if self.process is not None and self.process.poll() is None:
       self.process.kill()
-
-
-SHOWN = ("step ", "evaluation at", "warm start", "going on")
 
 
 def run_lanes(lanes: Sequence[Lane]) -> None:

@@ -324,6 +324,8 @@ def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: ja
   updates = clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed)
   for state, now, metrics in updates:  # noqa: B007 (the last one is returned)
     bar.update(now - read)
+    if screen.quiet and now * 10 // w.tokens > read * 10 // w.tokens:
+      screen.line(f"warm start {now}/{w.tokens} tokens  loss {metrics['loss']:.3f}")
     read = now
     guard.check(metrics, f"warm start, {read} tokens", "config.warm_start.rate")
     bar.set_postfix_str(f"loss {metrics['loss']:.3f}")
