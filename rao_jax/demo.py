@@ -28,7 +28,7 @@ AGENTS = ("recursive", "single", "single_4x")
 DIFFICULTIES = ("easy", "medium", "hard")
 WINDOWS = (128, 192, 256, 320, 384, 512, 768, 1536)
 WINDOW_TASKS = 100  # development tasks of a kind for the table of windows
-SHOWN = ("step ", "evaluation at", "warm start", "going on")  # lines of a log that go to the terminal
+SHOWN = ("step ", "evaluation at", "warm start", "going on", "test_")  # lines of a log that go to the terminal
 EXPERIMENT = pathlib.Path(__file__).parents[1] / "experiments" / "demo.py"
 
 
