@@ -304,7 +304,8 @@ def test_warmup_as_long_as_the_run_is_refused():
 
 
 def test_run_of_no_steps_has_a_schedule():
-  make_schedule(1.0, 0, 0, 0.1)  # config.steps = 0 is a warm start and an evaluation
+  schedule = make_schedule(0.5, 0, 0, 0.1)  # config.steps = 0 is a warm start and an evaluation
+  assert float(schedule(0)) == 0.5
 
 
 def test_learning_rate_reported_is_the_one_used():
