@@ -34,6 +34,10 @@ class Refusal(str):
   """The answer to a launch that is not granted: the text the model reads in place of a child's result."""
 
 
+class Show(str):
+  """What a function may return to put a text into the agent's output; the code that called it gets None."""
+
+
 class Episode(Protocol):
   """The live world of one tree. Calls arrive in path order; nothing here may depend on clocks or on other trees."""
 
@@ -47,7 +51,7 @@ class Episode(Protocol):
     """An agent starts: take what snapshot its success needs."""
 
   def call(self, path: Path, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """Runs API function `name` for the agent at `path`. What a policy can get wrong comes back as an error string."""
+    """What API function `name` answers the agent at `path`: a plain value, a `Show`, an error string for a mistake."""
 
   def subgoal(self, path: Path, args: tuple, kwargs: dict[str, Any]) -> Goal | Refusal:
     """The goal that a `launch_subagent(*args, **kwargs)` of the agent at `path` asks for, or why it is refused."""
@@ -58,12 +62,16 @@ class Episode(Protocol):
   def end(self, path: Path, message: Any) -> float:
     """An agent ended with the argument of its `finish`, or None if it never finished: its success, in [0, 1]."""
 
+  # May be left out:
+
+  def prelude(self, goal: Goal) -> str:
+    """Code that prepares an agent's session before its first cell, e.g. `h = range(480)`; it can call no function."""
+
 
 class Environment(Protocol):
   """A source of tasks and of live worlds to work them in."""
 
   functions: tuple[str, ...]  # names callable from a cell, beside `finish` and `launch_subagent`
-  pieces: tuple[str, ...]  # texts worth one token each to a tokenizer trained for this environment
 
   def start(self, task: Task) -> Episode:
     """A fresh world for one rollout of `task`."""
@@ -71,5 +79,15 @@ class Environment(Protocol):
   def tasks(self, split: str) -> Sequence[Task]:
     """The tasks of a split, by random access; a ValueError names the splits there are."""
 
+  # May be left out:
+
+  pieces: tuple[str, ...]  # texts worth one token each to a tokenizer made for this environment
+
   def demonstrator(self, name: str, **slips: float) -> Demonstrator:
-    """A scripted agent to clone, by name, and how it falls short. Needed only for a warm start."""
+    """A scripted agent to clone in a warm start, by name, and how it falls short."""
+
+  def instructions(self, recursive: bool) -> str:
+    """What a chat model is told of the world and its functions, `finish` included, and `launch_subagent` if recursive.
+
+    What Python there is and how to answer is told by `rollout/instructions.py`.
+    """

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from rao_jax.envs.base import Environment, Episode, Goal, Path, Refusal, Task
-from rao_jax.rollout.budget import Caps, Ledger
+from rao_jax.rollout.budget import STEPS, Caps, Ledger, repeats, take_steps
 from rao_jax.rollout.interpreter import CellResult, Interpreter, Launch
-from rao_jax.rollout.protocol import CompactProtocol, join_output
+from rao_jax.rollout.protocol import TurnProtocol, join_output
 from rao_jax.tree.buffer import NodeRecord, TreeRecord
 
 LAUNCH = "launch_subagent"
+LOOP_MESSAGE = "stuck in a loop"  # what a node in a loop is taken to have finished with
 
 
 class Status(enum.Enum):
@@ -35,7 +36,8 @@ class Outcome(enum.StrEnum):
   FINISHED = "finished"
   TRUNCATED = "truncated"  # a cell was cut before its end token
   CONTEXT_FULL = "context_full"  # no room for another turn
-  TURN_CAP = "turn_cap"
+  TURN_CAP = "turn_cap"  # its budget of turns is used up
+  LOOPED = "looped"  # its cells repeated themselves; graded as if it had finished
   DEAD = "dead"  # the sandbox gave up on its cell: a limit, a crash
   TIMED_OUT = "timed_out"  # the wall-clock backstop; its tree cannot be replayed
 
@@ -112,7 +114,7 @@ class Tree:
     environment: Environment,
     task: Task,
     caps: Caps,
-    protocol: CompactProtocol,
+    protocol: TurnProtocol,
     interpreter: Interpreter,
     key: np.ndarray | None = None,
     group: int = 0,
@@ -124,7 +126,7 @@ class Tree:
     self.ledger = Ledger(caps)
     self.fault: str | None = None  # set by the harness: the tree is invalid
     goal = self.episode.root_goal()
-    text = self.episode.prompt(goal)
+    text = self._prompt(goal, caps.max_turns)
     root = Node((), None, goal, text, protocol.prompt(text), key=key)
     if len(root.tokens) + caps.min_turn > caps.window:
       raise ValueError(
@@ -198,16 +200,35 @@ class Tree:
   def _run_cell(self, node: Node) -> None:
     tokens = node.tokens[node.turn_start :]
     code = self._protocol.cell(tokens)
-    self.ledger.turns += 1
+    self.ledger.turn(node.path)
     if code is None:
       node.turns.append(Turn(self._protocol.tokenizer.decode(tokens)))
       self._end(node, Outcome.TRUNCATED)
       return
     node.turns.append(Turn(code))
     node.granted, node.stdout = 0, ""
+    if node.sandbox is None:
+      node.sandbox = self._prepared(node)
+    if self._protocol.no_code and not code.strip():
+      self._settle(node, CellResult("ended", node.sandbox, error=self._protocol.no_code))
+      return
     self._settle(node, self._interpreter.run(node.sandbox, code, self._names, self._call(node)))
 
+  def _prepared(self, node: Node) -> Any:
+    """The state of a fresh session in which the episode's prelude, if it has one, has run."""
+    prelude = getattr(self.episode, "prelude", None)
+    code = prelude(node.goal) if prelude else ""
+    if not code:
+      return None
+    result = self._interpreter.run(None, code, frozenset(), self._call(node))
+    if result.status != "ended" or result.error:
+      raise RuntimeError(f"task {self.task.id}: the prelude of {node.path} ended {result.status}: {result.error}")
+    return result.state
+
   def _resume(self, node: Node) -> None:
+    for _, child in node.pending:
+      if isinstance(child, Node):
+        self.ledger.settle(child.path)
     self._settle(node, self._answered(node))
 
   def _answered(self, node: Node) -> CellResult:
@@ -243,29 +264,46 @@ class Tree:
     shown = None if result.value is None else self.episode.render(result.value)
     text = join_output(node.stdout, shown, result.error, forgotten)
     node.turns[-1].output = text
-    if len(node.turns) >= self.caps.max_turns:
+    if self.ledger.accounts[node.path].left <= 0:
       self._end(node, Outcome.TURN_CAP)
       return
+    if repeats([turn.cell for turn in node.turns], self.caps.loop_repeats):
+      node.message = LOOP_MESSAGE
+      self._end(node, Outcome.LOOPED)
+      return
     room = self.caps.window - len(node.tokens) - self.caps.min_turn
-    if room < 4:  # two brackets and a mark that something was cut
+    if room < self._protocol.frame + 2:  # and a mark that something was cut
       self._end(node, Outcome.CONTEXT_FULL)
       return
-    node.read(self._protocol.output(text, min(self.caps.output_tokens, room)))
+    tokens = self._protocol.output(text, min(self.caps.output_tokens, room))
+    node.turns[-1].output = self._protocol.shown(tokens)  # perhaps cut
+    node.read(tokens)
     node.status = Status.ACTING
 
+  def _prompt(self, goal: Goal, turns: int) -> str:
+    """What an agent sees first; with a shared budget it has to know its own."""
+    text = self.episode.prompt(goal)
+    return f"{text}\nTurns: {turns}" if self.caps.budget == "shared" else text
+
   def _launch(self, node: Node, launch: Launch) -> Node | Refusal:
-    goal = self.episode.subgoal(node.path, launch.args, launch.kwargs)
+    steps, args, kwargs = None, launch.args, launch.kwargs
+    if self.caps.budget == "shared":
+      steps, args, kwargs = take_steps(args, kwargs)
+      if type(steps) is not int or steps < 1:
+        return self.ledger.refuse(STEPS, f"{LAUNCH} needs {STEPS}, the turns of the subagent: a whole number from 1 on")
+    goal = self.episode.subgoal(node.path, args, kwargs)
     if isinstance(goal, Refusal):
       self.ledger.refused["goal"] += 1
       return goal
-    text = self.episode.prompt(goal)
+    path = (*node.path, node.launch_base + launch.number)
+    text = self._prompt(goal, steps)
     tokens = self._protocol.prompt(text)
     room = self.caps.window - len(node.tokens)
-    refusal = self.ledger.admit(node.depth + 1, node.granted, room, len(tokens))
+    refusal = self.ledger.admit(path, steps, node.granted, room, len(tokens))
     if refusal is not None:
       return refusal
     node.granted += 1
-    child = Node((*node.path, node.launch_base + launch.number), node, goal, text, tokens)
+    child = Node(path, node, goal, text, tokens)
     self.nodes.append(child)
     return child
 
@@ -278,11 +316,11 @@ class Tree:
     """What a parent's launch returns: the child's finish message, or why there is none."""
     if isinstance(child, Refusal):
       return str(child)
-    return child.message if child.outcome is Outcome.FINISHED else f"Error: {child.outcome}"
+    return f"Error: {child.outcome}" if child.message is None else child.message
 
   def _end(self, node: Node, outcome: Outcome) -> None:
     node.status, node.outcome = Status.ENDED, outcome
-    node.success = float(self.episode.end(node.path, node.message if outcome is Outcome.FINISHED else None))
+    node.success = float(self.episode.end(node.path, node.message))
     if not 0.0 <= node.success <= 1.0:
       raise ValueError(f"task {self.task.id}: the environment graded {node.path} {node.success}, outside [0, 1]")
     self._interpreter.discard(node.sandbox)

@@ -22,10 +22,12 @@ from typing import Any, Literal, Protocol
 
 import pydantic_monty as monty
 
+from rao_jax.envs.base import Show
+
 LAUNCH = "launch_subagent"
 FINISH = "finish"
 
-Call = Callable[[str, tuple, dict[str, Any]], Any]  # (name, args, kwargs) -> the value the cell gets
+Call = Callable[[str, tuple, dict[str, Any]], Any]  # (name, args, kwargs) -> the value the cell gets, or a Show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +142,8 @@ def plain(value: Any, room: int | None = None) -> Any:
 
   A value from the sandbox may hold one list twice at each of forty levels, an integer that Python refuses to print, or
   an object with a random id. A set becomes a sorted list, as its order on the host differs from process to process;
-  what has no plain form becomes its repr.
+  what has no plain form becomes its repr. A range is a text on either way: the sandbox hands it out as its repr, in no
+  way different from a string of those characters, and takes none in; only code of a cell can make one.
 
   Args:
     value: anything.
@@ -203,6 +206,12 @@ _HINTS = (
   ),
   ("asyncio scheduler stalled", "RuntimeError: awaited a launch of an earlier cell: launch and await in the same cell"),
   ("async context managers", "NotImplementedError: no 'async with' here: await asyncio.gather(*launches)"),
+  ("async for loops", "NotImplementedError: no 'async for' here: await asyncio.gather(*launches)"),
+  ("'coroutine' object has no", "AttributeError: a launch has to be awaited first: await asyncio.gather(*launches)"),
+  *(
+    (f"No module named '{module}'", f"ModuleNotFoundError: no {module} here: await asyncio.gather(*launches)")
+    for module in ("threading", "concurrent", "multiprocessing")
+  ),
 )
 
 
@@ -267,7 +276,7 @@ class MontyInterpreter:
     state = state or _State()
     if state.cell is not None:
       raise ValueError("this state waits for answers to its launches: resume it")
-    if not code.strip():
+    if all(not line.strip() or line.lstrip().startswith("#") for line in code.splitlines()):
       code = "raise SyntaxError('no code to run')"
     if "asyncio." in code:  # it is there without an import; a look-up of the name could not be answered with a module
       code = "import asyncio\n" + code
@@ -328,14 +337,15 @@ class MontyInterpreter:
 
   def _printed(self, cell: _Cell, worker: int, stream: str, text: str) -> None:
     """Keeps what a cell prints; ends the worker at a flood, as the sandbox would print until its time is up."""
-    room = self.limits.output_chars - cell.printed
-    if room > 0:
-      cell.stdout += text[:room]
     was_flooded = self._flooded(cell)
-    cell.printed += len(text)
+    self._show(cell, text)
     if self._flooded(cell) and not was_flooded:
       with contextlib.suppress(ProcessLookupError):
         os.kill(worker, signal.SIGKILL)
+
+  def _show(self, cell: _Cell, text: str) -> None:
+    cell.stdout += text[: max(self.limits.output_chars - cell.printed, 0)]
+    cell.printed += len(text)
 
   def _flooded(self, cell: _Cell) -> bool:
     return cell.printed > self.limits.flood_chars
@@ -380,6 +390,8 @@ class MontyInterpreter:
         step, argument = snapshot.resume_not_handled, ()
       else:
         step, argument = snapshot.resume, (self._answer(cell, snapshot, name, names, call),)
+        if self._flooded(cell):
+          return self._flood(cell)
 
   def _answer(self, cell: _Cell, snapshot: Any, name: str, names: frozenset[str], call: Call) -> dict[str, Any]:
     """What a called function answers to the sandbox."""
@@ -396,7 +408,11 @@ class MontyInterpreter:
       cell.pending[call_id] = Launch(cell.launch_calls, args, kwargs, call_id)
       cell.launch_calls += 1
       return {"future": ...}
-    return {"return_value": plain(call(name, args, kwargs))}
+    answer = call(name, args, kwargs)
+    if isinstance(answer, Show):
+      self._show(cell, answer if answer.endswith("\n") else answer + "\n")
+      answer = None
+    return {"return_value": plain(answer)}
 
   def _function(self, name: str) -> Callable:
     """What a name is bound to that is read without a call: only its name crosses."""

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from rao_jax.envs.base import Show
 from rao_jax.rollout.interpreter import Limits, MontyInterpreter, plain
 
 NAMES = frozenset({"get_info", "craft", "launch_subagent"})
@@ -97,7 +98,6 @@ GOOD = {
   "cycle": ("x = []\nx.append(x)\nx", ["[...]"]),
   "sleep_is_free": ("import time\ntime.sleep(1000)\nawait asyncio.sleep(1000)\n1", 1),
   "recursion_caught": ("def f():\n  return f()\ntry:\n  f()\nexcept RecursionError:\n  r = 1\nr", 1),
-  "comment_only": ("# nothing", None),
 }
 
 
@@ -112,6 +112,9 @@ def test_cell_gives_its_value(sandbox, name):
 WRONG = {
   "empty": ("", "SyntaxError: no code to run"),
   "blank": (" \n\t\n", "SyntaxError: no code to run"),
+  "comments": ("# nothing\n\n  # at all", "SyntaxError: no code to run"),
+  "no_closing_quote": ("x = 'abc", "SyntaxError: missing closing quote in string literal"),
+  "megabyte_without_closing_quote": ("x = '" + "y" * 1_000_000, "SyntaxError: missing closing quote"),
   "syntax": ("x = = 1", "SyntaxError: "),
   "null": ("x = 1\x00", "SyntaxError: "),
   "surrogate": ("x = '\ud800'", "SyntaxError: "),
@@ -144,6 +147,13 @@ WRONG = {
   "create_task": ("asyncio.create_task(launch_subagent(1))", "no asyncio.create_task here: await asyncio.gather("),
   "wait_for": ("await asyncio.wait_for(launch_subagent(1), 5)", "no asyncio.wait_for here: await asyncio.gather("),
   "as_completed": ("asyncio.as_completed([launch_subagent(1)])", "await asyncio.gather("),
+  "async_for": (
+    "async for x in asyncio.as_completed([launch_subagent(1)]):\n  pass",
+    "no 'async for' here: await asyncio.gather(",
+  ),
+  "thread": ("from threading import Thread", "no threading here: await asyncio.gather("),
+  "thread_pool": ("import concurrent.futures", "no concurrent here: await asyncio.gather("),
+  "result_of_a_launch": ("launch_subagent(1).result()", "has to be awaited first: await asyncio.gather("),
   "import_create_task": ("from asyncio import create_task", "no asyncio.create_task here: await asyncio.gather("),
   "task_group": (
     "async def main():\n  async with asyncio.TaskGroup() as group:\n    pass\nawait main()",
@@ -261,6 +271,39 @@ def test_finish_ends_the_node_at_the_call(sandbox, world, code, message):
   result = run(sandbox, code, world=world)
   assert (result.status, result.state, result.finish) == ("finished", None, message)
   assert all(name != "craft" for name, _, _ in world.calls)
+
+
+# ---- texts that functions show, and ranges
+
+
+def answer_with_show(name, args, kwargs):
+  return Show(args[0]) if name == "craft" else plain(args)
+
+
+def test_a_shown_text_stands_among_the_prints_and_its_call_gives_none(sandbox):
+  code = "print('a')\nx = craft('b')\nprint(x, end='')\ncraft('c\\n')\nawait launch_subagent(1)\nprint('d')\ncraft('e')"
+  result = sandbox.run(None, code, NAMES, answer_with_show)
+  assert (result.status, result.stdout) == ("waiting", "a\nb\nNonec\n")
+  result = sandbox.resume(result.state, [1], NAMES, answer_with_show)
+  assert (result.status, result.value, result.stdout) == ("ended", None, "d\ne\n")
+
+
+def test_a_shown_text_counts_against_the_cap_of_prints(sandbox):
+  result = sandbox.run(None, "print('x' * 16_000)\ncraft('y' * 1000)\nprint('z')", NAMES, answer_with_show)
+  assert result.stdout == "x" * 16_000 + "\n" + "y" * 383  # 16,384 in all
+  result = sandbox.run(None, "for i in range(200): craft('x' * 9999)", NAMES, answer_with_show)
+  assert (result.status, result.error) == ("dead", "MemoryError: printed more than 1048576 characters")
+
+
+def test_a_range_lives_in_the_session_and_leaves_it_as_text(sandbox):
+  """On the host it cannot be told apart from a string of those characters."""
+  state = sandbox.run(None, "h = range(0, 480)", NAMES, answer_with_show).state
+  assert run(sandbox, "get_info(range(3), k=1)").value == "range(0, 3)"
+  result = sandbox.run(state, "r = await launch_subagent('g', part=h[100:][3:10])", NAMES, answer_with_show)
+  assert result.launches[0].kwargs == {"part": "range(103, 110)"}
+  result = sandbox.resume(result.state, [range(4)], NAMES, answer_with_show)
+  result = sandbox.run(result.state, "get_info(h[::2], 'range(1, 2)', r, len(h))", NAMES, answer_with_show)
+  assert result.value == ("range(0, 480, 2)", "range(1, 2)", "range(0, 4)", 480)
 
 
 # ---- launches

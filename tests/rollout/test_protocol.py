@@ -24,6 +24,8 @@ def test_layout_of_a_trajectory():
   assert PROTOCOL.output("42", 10) == [OUT, *text("42"), CELL]
   assert PROTOCOL.output("", 10) == [OUT, CELL]
   assert PROTOCOL.end == END
+  assert PROTOCOL.frame == 2
+  assert PROTOCOL.shown(PROTOCOL.output("42", 10)) == "42"
 
 
 def test_an_output_is_cut_at_its_cap_with_a_visible_mark():
