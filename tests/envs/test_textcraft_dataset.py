@@ -2,12 +2,14 @@
 
 import itertools
 import json
+import zipfile
 
 import pytest
 
-from rao_jax.envs.textcraft import TextCraft, World, make_tasks, sample_task
+from rao_jax.envs.textcraft import TextCraft, World, make_tasks, sample_task, wheel
 from rao_jax.envs.textcraft import tasks as task_lib
-from rao_jax.envs.textcraft.dataset import TextcraftSynth, build, generate_tasks, load_tasks
+from rao_jax.envs.textcraft.dataset import build, generated_tasks, small_tasks
+from rao_jax.envs.textcraft.factory import TextCraftSynth
 from rao_jax.envs.textcraft.world import cached_world
 
 
@@ -66,15 +68,110 @@ def test_splits_share_no_world():
   assert all(a.stop <= b.start for a, b in itertools.pairwise(ranges))
 
 
-def test_full_profile_has_the_published_numbers_of_tasks_and_holds_targets_out():
-  (config,) = (config for config in TextcraftSynth.BUILDER_CONFIGS if config.name == "full")
-  targets = {}
-  for split, counts in {"train": (588, 852, 544, 538), "val": (147, 213, 136, 136)}.items():
-    tasks = [list(generate_tasks(config, split, difficulty)) for difficulty in task_lib.DIFFICULTIES]
-    assert tuple(map(len, tasks)) == counts
-    targets[split] = {name for some in tasks for task in some for name in task.data["targets"]}
-  assert len(targets["train"]) == 1021 and len(targets["val"]) == 256
-  assert not targets["train"] & targets["val"]
+def load_tasks(data_dir, dataset, split, manual_dir=""):
+  return TextCraftSynth(data_dir, dataset, manual_dir).tasks(split)
+
+
+COUNTS = {"train": (588, 852, 544, 538), "val": (147, 213, 136, 136)}
+
+
+def wanted(tasks):
+  """(item, units) of every task, each once or this fails."""
+  pairs = [pair for task in tasks for pair in task.data["targets"].items()]
+  assert len(pairs) == len(set(pairs)) == len(tasks)
+  return set(pairs)
+
+
+@pytest.fixture(scope="module")
+def generated():
+  return {split: generated_tasks(split, 42, "generated") for split in COUNTS}
+
+
+def test_generated_tasks_have_the_published_numbers_and_hold_targets_out(generated, tmp_path):
+  builder = build(str(tmp_path), "generated")
+  names = {}
+  for split, counts in COUNTS.items():
+    tasks = generated[split]
+    assert load_tasks(str(tmp_path), "generated", split)[:] == tasks
+    assert [task.id for task in tasks] == [f"textcraft_synth.generated.{split}.{i}" for i in range(sum(counts))]
+    assert [task.difficulty for task in tasks] != sorted(task.difficulty for task in tasks)  # shuffled
+    for difficulty, count in zip(task_lib.DIFFICULTIES, counts):
+      part = [task for task in tasks if task.difficulty == difficulty]
+      assert len(part) == count == builder.info.splits[f"{split}_{difficulty}"].num_examples
+      assert load_tasks(str(tmp_path), "generated", f"{split}_{difficulty}")[:] == part
+    names[split] = {name for name, _ in wanted(tasks)}
+  assert len(names["train"]) == 1021 and len(names["val"]) == 256 and not names["train"] & names["val"]
+
+
+def test_another_seed_draws_other_stocks_for_the_same_targets(generated):
+  ours, others = generated["val"], generated_tasks("val", 7, "generated_7")
+  assert wanted(ours) == wanted(others) and ours[0].id != others[0].id
+  stock = lambda tasks: {json.dumps(task.data["targets"]): task.data["inventory"] for task in tasks}
+  assert sum(stock(others)[key] == inventory for key, inventory in stock(ours).items()) < len(ours) / 10
+
+
+def test_published_tasks_come_out_of_the_wheel_unchanged(generated, published_dir, wheel_folder):
+  world = cached_world(42, 25, "full")
+  for split, counts in COUNTS.items():
+    tasks = load_tasks(published_dir, "canonical", split)[:]
+    records = list(wheel.read_tasks(wheel_folder, f"textcraft_synth_{split}.jsonl"))
+    for task, record in zip(tasks, records, strict=True):
+      facts, data = record["misc"], task.data
+      assert (task.id, task.difficulty) == (record["id"], facts["difficulty"])
+      assert (data["targets"], data["inventory"]) == (facts["target_items"], facts["initial_inventory"])
+      assert [units for _, units, _ in data["gold"]] == [step["result_count"] for step in facts["gold_trajectory"]]
+    for difficulty, count in zip(task_lib.DIFFICULTIES, counts):
+      part = load_tasks(published_dir, "canonical", f"{split}_{difficulty}")[:]
+      assert len(part) == count and part == [task for task in tasks if task.difficulty == difficulty]
+    # Our own draws are of the same targets, and their stocks follow the same rule.
+    assert wanted(tasks) == wanted(generated[split])
+    assert {name for name, _ in wanted(tasks)} <= set(task_lib.split_targets(world)[split])
+    for task in tasks:
+      cost = task_lib.material_cost(world, task.data["targets"])
+      stock = task.data["inventory"]
+      assert all(units <= stock[base] <= units + max(1, units // 2) for base, units in cost.items())
+
+
+def test_without_the_wheel_the_error_is_the_command_that_fetches_it(tmp_path):
+  with pytest.raises(ValueError) as error:
+    TextCraftSynth(str(tmp_path), "canonical").tasks("val")
+  assert f"pip download --no-deps --only-binary=:all: --python-version 3.12 -d {tmp_path}/downloads/manual " in str(
+    error.value
+  )
+  with pytest.raises(ValueError, match=r"-d '.*elsewhere x' platoon-textcraft==0\.3\.0"):
+    TextCraftSynth(str(tmp_path), "canonical", str(tmp_path / "elsewhere x")).tasks("val")
+
+
+def fake_wheel(folder, **files):
+  folder.mkdir()
+  with zipfile.ZipFile(folder / "platoon_textcraft-0.3.0-py3-none-any.whl", "w") as archive:
+    for name, text in files.items():
+      archive.writestr(f"platoon_textcraft/data/{name}.jsonl", text)
+
+
+def test_a_wheel_that_is_not_the_published_one_is_refused_by_digest(tmp_path):
+  fake_wheel(tmp_path / "other", textcraft_synth_train="{}", textcraft_synth_val="{}")
+  sha256_of_braces = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+  with pytest.raises(ValueError, match=f"textcraft_synth_train.jsonl .* has SHA-256 {sha256_of_braces}.*fetch"):
+    load_tasks(str(tmp_path), "canonical", "val", str(tmp_path / "other"))
+  fake_wheel(tmp_path / "empty")
+  with pytest.raises(ValueError, match=r"holds no platoon_textcraft/data/textcraft_synth_train\.jsonl"):
+    load_tasks(str(tmp_path), "canonical", "val", str(tmp_path / "empty"))
+  (tmp_path / "empty" / "platoon_textcraft-0.3.0-py3-none-any.whl").write_bytes(b"half a file")
+  with pytest.raises(ValueError, match="cannot be read: delete it"):
+    load_tasks(str(tmp_path), "canonical", "val", str(tmp_path / "empty"))
+  assert not list(tmp_path.rglob("*.array_record*"))
+
+
+def test_unknown_data_sets_and_options_name_the_known_ones(tmp_path):
+  with pytest.raises(ValueError, match=r"'small', 'canonical', 'generated'\], or generated_<seed>"):
+    build(str(tmp_path), "full")
+
+
+def test_tasks_of_a_semantic_world_play_in_it():
+  world = World.generate(names="semantic")
+  (task,) = make_tasks(world, "dev", "easy", 1)
+  assert TextCraft().start(task).book == world
 
 
 def test_data_set_reads_back_what_was_drawn(tmp_path):
@@ -83,7 +180,7 @@ def test_data_set_reads_back_what_was_drawn(tmp_path):
   assert sizes["train_medium"] == 2000 and sizes["dev_hard"] == 200 and sizes["test_extreme"] == 300
   assert "train_hard" not in sizes
   tasks = load_tasks(str(tmp_path), "small", "dev_hard")
-  drawn = list(generate_tasks(builder.builder_config, "dev", "hard"))
+  drawn = list(small_tasks(builder.builder_config, "dev", "hard"))
   assert len(tasks) == 200 and tasks[:] == drawn
   assert tasks[-1] == drawn[-1] and tasks[17:20] == drawn[17:20]
   assert drawn[0].data["world_seed"] == 1_000_000 and len({task.data["world_seed"] for task in drawn}) == 25

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 
 from rao_jax.envs.base import Refusal, Task
 from rao_jax.envs.textcraft import TextCraft, TextCraftGoal, sample_task
+from rao_jax.envs.textcraft.minecraft import MinecraftWorld
 from rao_jax.envs.textcraft.world import cached_world
+from rao_jax.rollout.budget import Caps
+from rao_jax.rollout.engine import Outcome, Tree
+from rao_jax.rollout.scripted import play
 
 # In the published world: 2 m0_ore -> 2 m0_i1; m3_ore -> 4 m1_i1; m4_ore -> 2 m2_i1; 2 m1_i1 + m2_i1 -> 2 m3_i2.
 TASK = Task(
@@ -69,45 +73,151 @@ def test_success_needs_all_units():
   assert episode.end((), "done") == 0.0
 
 
+# In the order of the checks: each of these calls would also fail one that comes after.
+WRONG_ARGUMENTS = [
+  ((["m0_ore"], "m0_i1"), "ingredients has to be a dict of item to units, this is of type list."),
+  (({"m0_ore": 2}, "m0_i1"), "target has to be a tuple of an item and its units."),
+  (({"m0_ore": 2}, ("m0_i1", 2, 3)), "target has to be a tuple of an item and its units."),
+  (({"m0_ore": 2}, (1, 2.0)), "the target item has to be a text, this is of type int."),
+  (({"m0_ore": 2}, ("m0_i1", 0.0)), "the target's units have to be a whole number, this is of type float."),
+  (({1: 2}, ("m0_i1", 0)), "the target's units have to be above 0, not 0."),
+  (({1: "2"}, ("m0_i1", 2)), "the name of an ingredient has to be a text, this is of type int."),
+  (({"m0_ore": -1.5}, ("m0_i1", 2)), "the units of m0_ore have to be a whole number, this is of type float."),
+  (({"m0_ore": -2}, ("no_such", 2)), "the units of m0_ore have to be above 0, not -2."),
+  (({"m0_ore": 2},), "craft was called with the wrong arguments."),
+]
+NOT_CRAFTED = "m0_i1 was not crafted, no recipe of 1 fits:\nRecipe 1: "
+WRONG_CRAFTS = [
+  (({"m0_ore": 2}, ("m0_ore", 2)), "no recipe", "m0_ore cannot be crafted, it has no recipe."),
+  (
+    ({"m4_ore": 2}, ("m0_i1", 3)),
+    "not a multiple of 2",
+    NOT_CRAFTED + "it makes 2 at a time, 3 is not a multiple of that.",
+  ),
+  (({"m4_ore": 9}, ("m0_i1", 2)), 'use {"m0_ore":2}', NOT_CRAFTED + "it takes m0_ore as well."),
+  (
+    ({"m0_ore": 2, "m4_ore": 9}, ("m0_i1", 4)),
+    'use {"m0_ore":4}',
+    NOT_CRAFTED + "wrong amount of m0_ore: it takes 4, 2 were given.",
+  ),
+  (({"m0_ore": 8, "m4_ore": 9}, ("m0_i1", 8)), 'use {"m0_ore":8}', NOT_CRAFTED + "it takes no m4_ore."),
+  (
+    ({"m0_ore": 8}, ("m0_i1", 8)),
+    'short of {"m0_ore":5}',
+    NOT_CRAFTED + "not enough in the inventory (m0_ore: need 8, have 3).",
+  ),
+  (
+    ({"m1_i1": 2, "m2_i1": 1}, ("m3_i2", 2)),
+    'short of {"m1_i1":2,"m2_i1":1}',
+    "m3_i2 was not crafted, no recipe of 1 fits:\n"
+    "Recipe 1: not enough in the inventory (m1_i1: need 2, have 0, m2_i1: need 1, have 0).",
+  ),
+]
+
+
 @pytest.mark.parametrize(
-  ("args", "short"),
-  [
-    (({"m0_ore": 2}, "m0_i1"), "Error: bad arguments"),
-    ((["m0_ore"], ("m0_i1", 2)), "Error: bad arguments"),
-    (({"m0_ore": 2}, (1, 2)), "Error: bad arguments"),
-    (({"m0_ore": 2}, ("m0_i1", 2.0)), "Error: bad arguments"),
-    (({"m0_ore": 2}, ("m0_i1", 0)), "Error: bad arguments"),
-    (({"m0_ore": -2}, ("m0_i1", 2)), "Error: bad arguments"),
-    (({1: 2}, ("m0_i1", 2)), "Error: bad arguments"),
-    (({"m0_ore": "2"}, ("m0_i1", 2)), "Error: bad arguments"),
-    (({"m0_ore": 2},), "Error: bad arguments"),
-    (({"m0_ore": 2}, ("m0_ore", 2)), "Error: no recipe"),
-    (({"m0_ore": 2}, ("m0_i1", 3)), "Error: not a multiple of 2"),
-    (({}, ("m0_i1", 2)), 'Error: use {"m0_ore":2}'),
-    (({"m0_ore": 2}, ("m0_i1", 4)), 'Error: use {"m0_ore":4}'),
-    (({"m0_ore": 2, "m3_ore": 1}, ("m0_i1", 2)), 'Error: use {"m0_ore":2}'),
-    (({"m0_ore": 8}, ("m0_i1", 8)), 'Error: short of {"m0_ore":5}'),
-    (({"m1_i1": 2, "m2_i1": 1}, ("m3_i2", 2)), 'Error: short of {"m1_i1":2,"m2_i1":1}'),
-  ],
+  ("args", "short", "full"), [(args, "bad arguments", full) for args, full in WRONG_ARGUMENTS] + WRONG_CRAFTS
 )
-def test_a_wrong_craft_says_why_and_changes_nothing(args, short):
-  for options in ({}, {"compact": False}):
-    episode = start(**options)
+def test_a_wrong_craft_says_why_and_changes_nothing(args, short, full):
+  for compact, text in ((True, short), (False, full)):
+    episode = start(compact=compact)
     before = copy.deepcopy((episode.inventory, episode._net))
-    shown = craft(episode, (), *args)
-    assert shown.startswith("Error:") and (options or shown == short)
+    assert craft(episode, (), *args) == f"Error: {text}"
     assert (episode.inventory, episode._net) == before
 
 
-def test_full_messages_name_the_amounts():
+def test_full_messages_tell_of_success_and_a_bool_is_a_whole_number():
   episode = start(compact=False)
   assert craft(episode, (), {"m0_ore": 2}, ["m0_i1", 2]) == "Crafted 2x m0_i1."
-  assert craft(episode, (), {"m0_ore": 2}, ("m0_i1", 2)) == (
-    "Error: Recipe 1: not enough in the inventory (m0_ore: need 2, have 1)."
+  assert "True is not a multiple" in craft(episode, (), {"m0_ore": 2}, ("m0_i1", True))
+
+
+# Made by hand: a stick of 2 planks of one kind (4 sticks) or of 2 bamboo (1 stick); 3 sticks and a plank make a sign.
+BOOK = MinecraftWorld(
+  [
+    ("stick", {"tag:planks": 2}, 4),
+    ("stick", {"bamboo": 2}, 1),
+    ("sign", {"stick": 3, "tag:planks": 1}, 1),
+    ("oak_planks", {"oak_log": 1}, 4),
+    ("birch_planks", {"birch_log": 1}, 4),
+  ]
+)
+
+
+def start_by_hand(inventory, compact=True, **targets):
+  class ByHand(TextCraft):
+    def book(self, task):
+      return BOOK
+
+  episode = ByHand(compact=compact).start(Task("hand", "easy", {"inventory": inventory, "targets": targets}))
+  episode.begin((), episode.root_goal())
+  return episode
+
+
+def test_one_item_of_a_tag_is_used_in_the_full_amount():
+  episode = start_by_hand({"oak_planks": 3, "birch_planks": 4})
+  assert craft(episode, (), {"oak_planks": 2, "birch_planks": 2}, ("stick", 8)).startswith("Error")
+  assert craft(episode, (), {"tag:planks": 4}, ("stick", 8)).startswith("Error")
+  assert craft(episode, (), {"birch_planks": 4}, ("stick", 8)) == "ok"
+  assert craft(episode, (), {"stick": 6, "oak_planks": 2}, ("sign", 2)) == "ok"
+  assert episode.inventory == {"oak_planks": 1, "stick": 2, "sign": 2}
+
+
+def test_the_first_recipe_that_takes_what_is_given_is_used():
+  episode = start_by_hand({"bamboo": 8, "oak_planks": 2})
+  assert craft(episode, (), {"bamboo": 8}, ("stick", 4)) == "ok"  # 4 executions of the second, none of the first
+  assert episode.inventory == {"oak_planks": 2, "stick": 4}
+
+
+def test_a_failed_craft_tells_why_of_every_recipe():
+  wrong = {"bamboo": 1}, ("stick", 4)
+  assert craft(start_by_hand({}), (), *wrong) == 'Error: use {"tag:planks":2} or use {"bamboo":8}'
+  assert craft(start_by_hand({}, compact=False), (), *wrong) == (
+    "Error: stick was not crafted, no recipe of 2 fits:\n"
+    "Recipe 1: nothing was given for tag:planks, it takes one of birch_planks, oak_planks.\n"
+    "Recipe 2: wrong amount of bamboo: it takes 8, 1 were given."
   )
-  assert "needs 4, got 2" in craft(episode, (), {"m0_ore": 2}, ("m0_i1", 4))
-  assert "needs m0_ore (2) as well" in craft(episode, (), {"m4_ore": 1}, ("m0_i1", 2))
-  assert "does not use m4_ore" in craft(episode, (), {"m0_ore": 2, "m4_ore": 1}, ("m0_i1", 2))
+
+
+def test_get_info_lists_all_recipes_and_what_may_stand_for_a_tag():
+  episode = start_by_hand({"stick": 1})
+  value = episode.call((), "get_info", (["stick", "bamboo"],), {})
+  assert value[0]["recipes"] == [
+    {"ingredients": {"tag:planks": {"count": 2, "use_one_of": ["birch_planks", "oak_planks"]}}, "result_count": 4},
+    {"ingredients": {"bamboo": 2}, "result_count": 1},
+  ]
+  assert value[0]["in_inventory"] == 1 and value[1]["is_base"]
+  assert episode.render(value) == (
+    'stick*4={"tag:planks":2}\nstick*1={"bamboo":2}\ntag:planks=["birch_planks","oak_planks"]\nbamboo base'
+  )
+
+
+def test_all_targets_of_a_goal_count_and_one_used_for_another_is_made_anew():
+  episode = start_by_hand({"oak_planks": 5}, stick=1, sign=1)
+  assert craft(episode, (), {"oak_planks": 2}, ("stick", 4)) == "ok"
+  assert episode.end((), "done") == 0.0
+  assert craft(episode, (), {"stick": 3, "oak_planks": 1}, ("sign", 1)) == "ok"
+  assert episode.end((), "done") == 1.0  # 4 - 3 sticks are left
+  episode = start_by_hand({"oak_planks": 5}, stick=2, sign=1)
+  craft(episode, (), {"oak_planks": 2}, ("stick", 4))
+  craft(episode, (), {"stick": 3, "oak_planks": 1}, ("sign", 1))
+  assert episode.end((), "done") == 0.0
+
+
+def test_in_full_form_a_bare_text_is_read_letter_by_letter_as_in_the_benchmark():
+  info = lambda items: start(compact=False).call((), "get_info", (items,), {})
+  assert [(part["item"], part["can_craft"]) for part in info("m0")] == [("m", False), ("0", False)]
+  assert info({"m3_ore": 4}) == info(["m3_ore"]) == info(("m3_ore",))
+  assert info(5) == info([["m3_ore"]]) == "Error: get_info takes a list of item names."
+
+
+def test_an_empty_message_ends_the_agent_and_scores_nothing(interpreter, byte_protocol):
+  made = 'craft({"m3_ore":1},("m1_i1",4))\ncraft({"m4_ore":1},("m2_i1",2))\ncraft({"m1_i1":4,"m2_i1":2},("m3_i2",4))'
+  for message, success in (("", 0.0), ("x", 1.0)):
+    agent = lambda goal, rng, message=message: (cell for cell in (made, f"finish({message!r})"))
+    tree = play(Tree(TextCraft(), TASK, Caps(), byte_protocol, interpreter), agent, byte_protocol, 0)
+    assert (tree.root.outcome, tree.root.message, tree.root.success) == (Outcome.FINISHED, message, success)
+    assert len(tree.root.turns) == 2
 
 
 def two_children(success):
@@ -214,21 +324,39 @@ def test_prompt_names_targets_and_context():
   )
 
 
+MOVES = st.lists(
+  st.one_of(
+    st.tuples(st.just("launch"), st.integers(0, 9)),  # a child of the i-th agent
+    st.tuples(st.just("craft"), st.integers(0, 9), st.integers(0, 9), st.integers(1, 4), st.integers(-1, 1)),
+    st.tuples(st.just("end"), st.integers(0, 9)),
+  ),
+  max_size=40,
+)
+
+
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 20), data=st.data())
-def test_any_crafts_conserve_the_inventory(seed, data):
+@given(seed=st.integers(0, 20), moves=MOVES)
+def test_in_any_tree_of_crafts_the_root_is_graded_alike_by_both_rules(seed, moves):
+  """Agents start and end at any time and craft in any order; nothing happens beside the root's tree."""
   task = sample_task("dev", "medium", seed)
   world = cached_world(*(task.data[key] for key in ("world_seed", "items_per_tier", "profile")))
   items = [name for name, _ in task.data["gold"]]
-  root = TextCraftGoal(tuple(task.data["targets"].items()))
   episodes = [TextCraft(success=success).start(task) for success in ("produced", "delta")]
-  paths = [(), (0,), (0, 1), (1,)]
   for episode in episodes:
-    for path in paths:
-      episode.begin(path, root)
-  moves = st.tuples(st.sampled_from(items), st.integers(1, 4), st.sampled_from(paths), st.integers(-1, 1))
-  booked = Counter(task.data["inventory"])
-  for name, executions, path, slip in data.draw(st.lists(moves, max_size=30)):
+    episode.begin((), episode.root_goal())
+  paths, booked = [()], Counter(task.data["inventory"])
+  for kind, i, *craft_of in moves:
+    path = paths[i % len(paths)]
+    if kind == "launch":
+      paths.append((*path, len(paths)))
+      for episode in episodes:
+        episode.begin(paths[-1], goal(**{items[i % len(items)]: 1}))
+      continue
+    if kind == "end":
+      assert all(episode.end(path, "done") in (0.0, 1.0) for episode in episodes)
+      continue
+    item, executions, slip = craft_of
+    name = items[item % len(items)]
     recipe = world.recipes[name]
     amounts = {part: units * executions + slip for part, units in recipe.ingredients.items()}
     target = (name, executions * recipe.result_count)
@@ -240,8 +368,7 @@ def test_any_crafts_conserve_the_inventory(seed, data):
     for episode in episodes:
       assert all(units > 0 for units in episode.inventory.values())
       assert episode.inventory == {item: units for item, units in booked.items() if units}
-  # Nothing happens beside the root's tree, so both rules agree there.
-  assert all(episodes[0]._gained((), name) == episodes[1]._gained((), name) for name in items)
+  assert all(episodes[0]._gained((), name) == episodes[1]._gained((), name) for name in (*items, *world.base_items))
   assert episodes[0].end((), "done") == episodes[1].end((), "done")
 
 

@@ -8,8 +8,11 @@ import pytest
 
 from rao_jax.envs.base import Task
 from rao_jax.envs.textcraft import TextCraft, TextCraftGoal, sample_task, script
+from rao_jax.envs.textcraft.statistics import statistics
 from rao_jax.envs.textcraft.world import cached_world, is_base_name, tier_suffix
-from rao_jax.rollout.interpreter import MontyInterpreter
+from rao_jax.rollout.budget import Caps
+from rao_jax.rollout.engine import Tree
+from rao_jax.rollout.scripted import play
 
 SLIPPING = script.Slips(
   delegate=0.6,
@@ -22,12 +25,6 @@ SLIPPING = script.Slips(
   one_by_one=0.3,
   give_up=0.3,
 )
-
-
-@pytest.fixture(scope="module")
-def interpreter():
-  with MontyInterpreter() as interpreter:
-    yield interpreter
 
 
 def talk(agent, *shown):
@@ -146,17 +143,11 @@ def test_tokens_counted_by_hand():
   assert count(launch) == (1 + 1 + 1 + 1 + 1) + 1 + (3 + 1 + 1) + 1 + (3 + 1 + 1) + 1
   assert count('craft({"m1_i1":k*2,"m2_i1":k*1},("m3_i7_7",k*2))') == 1 + 5 + 1 + 5 + 1 + 3 + 3
   assert count('finish("done")') == 1 and count("raw_o3") == 3 and count("ä?") == 3
-  assert script.turn_tokens('get_info(["m3_i2"])', "m3_ore base") == 1 + 5 + 1 + 1 + 4
-  assert script.turn_tokens('finish("done")', "") == 3
 
 
-def test_perfect_node_costs_80_tokens_or_so():
-  agent = perfect(m3_i2=3)
-  shown = ['m3_i2*2={"m1_i1":2,"m2_i1":1}', "done,done", "ok", ""]
-  log = script.NodeLog((), "Craft the following items: 3x m3_i2")
-  log.turns = [(next(agent) if i == 0 else agent.send(shown[i - 1]), text) for i, text in enumerate(shown)]
-  # prompt 7; cell + 2 control tokens + bracket + output: 5 + 3 + 18, 18 + 3 + 1, 19 + 3 + 1; finish 3.
-  assert log.tokens == 7 + 26 + 22 + 23 + 3
+def test_tokens_are_counted_as_the_tokenizer_counts_them(textcraft_protocol):
+  for text in ("Craft the following items: 3x m3_i2", 'craft({"m1_i1":k*2},("m3_i7_7",k*2))', "raw_o3 base", "zzz?"):
+    assert script.count_tokens(text) == len(textcraft_protocol.tokenizer.encode(text))
 
 
 def test_pieces_are_distinct_and_digits_stand_in_tiers_only():
@@ -165,40 +156,55 @@ def test_pieces_are_distinct_and_digits_stand_in_tiers_only():
   assert sorted(piece for piece in pieces if any(c.isdigit() for c in piece)) == sorted(map(tier_suffix, range(1, 13)))
 
 
+CAPS = Caps(max_depth=16, max_nodes=512, max_turns=200, window=1 << 16, turn_tokens=1 << 12, output_tokens=1 << 12)
+
+
+@pytest.fixture(scope="module")
+def played(interpreter, textcraft_protocol):
+  """The nodes of a task's tree worked by an agent, the root first."""
+
+  def played(task, agent, seed=0):
+    tree = Tree(TextCraft(), task, CAPS, textcraft_protocol, interpreter)
+    return play(tree, agent, textcraft_protocol, seed).nodes
+
+  return played
+
+
+def oracle(goal, rng):
+  return script.oracle_single(goal)
+
+
 @pytest.mark.parametrize("difficulty", ["easy", "medium", "hard"])
-def test_perfect_scripts_solve_tasks_in_the_sandbox(interpreter, difficulty):
+def test_perfect_scripts_solve_tasks_in_the_sandbox(played, difficulty):
   for seed in range(4):
     task = sample_task("dev", difficulty, seed)
-    nodes = script.play(
-      TextCraft().start(task), lambda goal, path: script.recursive(goal, random.Random(0)), interpreter
-    )
+    nodes = played(task, script.recursive)
     assert all(node.success == 1.0 for node in nodes)
-    assert {node.path for node in nodes} >= {node.path[:-1] for node in nodes if node.path}
-    for agent in (lambda goal, path: script.inline(goal, random.Random(0)), lambda g, p: script.oracle_single(g)):
-      (node,) = script.play(TextCraft().start(task), agent, interpreter)
+    for agent in (script.inline, oracle):
+      (node,) = played(task, agent)
       assert node.success == 1.0
 
 
-def test_oracle_crafts_each_item_once(interpreter):
+def test_oracle_crafts_each_item_once(played):
   task = sample_task("dev", "hard", 1)
-  (node,) = script.play(TextCraft().start(task), lambda goal, path: script.oracle_single(goal), interpreter)
-  calls = Counter(call.split("(")[0] for code, _ in node.turns for call in code.split("\n"))
+  (node,) = played(task, oracle)
+  calls = Counter(call.split("(")[0] for turn in node.turns for call in turn.cell.split("\n"))
   assert calls["craft"] == len(task.data["gold"])
-  assert max(script.count_tokens(code) + 1 for code, _ in node.turns) <= 64
+  assert max(script.count_tokens(turn.cell) + 1 for turn in node.turns) <= 64
 
 
-def test_slips_fail_some_agents_and_leave_the_cells_in_order(interpreter):
+def test_slips_fail_some_agents_and_leave_the_cells_in_order(played):
   outcomes, openings = Counter(), Counter()
+  agent = lambda goal, rng: script.recursive(goal, rng, SLIPPING)
   for seed in range(60):
-    task = sample_task("train", "medium" if seed % 2 else "easy", seed)
-    agent = lambda goal, path, seed=seed: script.recursive(goal, random.Random(f"{seed} {path}"), SLIPPING)
-    nodes = script.play(TextCraft().start(task), agent, interpreter)
+    nodes = played(sample_task("train", "medium" if seed % 2 else "easy", seed), agent, seed)
     outcomes[nodes[0].success] += 1
     for node in nodes:
-      assert node.turns[-1][0].endswith(('finish("done")', 'finish("failed")'))
-      assert "Error: bad arguments" not in [shown for _, shown in node.turns]
-      assert not [shown for _, shown in node.turns if "Error" in shown and not shown.startswith("Error")]
-      openings[node.turns[0][1].split(" ")[-1]] += 1
+      assert node.turns[-1].cell.endswith(('finish("done")', 'finish("failed")'))
+      shown = [turn.output for turn in node.turns]
+      assert "Error: bad arguments" not in shown
+      assert not [text for text in shown if "Error" in text and not text.startswith(("Error", "done,Error"))]
+      openings[shown[0].split(" ")[-1]] += 1
   assert outcomes[0.0] >= 6 and outcomes[1.0] >= 6
   assert openings["base"] >= 3 and openings["unknown"] >= 3
 
@@ -225,24 +231,19 @@ def test_unknown_names_exist_in_no_world():
 
 def test_single_agent_fits_medium_and_not_hard_into_a_window(interpreter):
   tasks = {d: [sample_task("dev", d, seed) for seed in range(12)] for d in ("medium", "hard")}
-  rows = script.statistics(tasks)
+  rows = statistics(tasks, interpreter)
   assert set(rows["hard"]["tree_ok"] + rows["hard"]["single_ok"]) == {1.0}
-  share = {d: script.fitting_share(rows[d]["single_tokens"], (320,))[320] for d in tasks}
+  share = {d: sum(window <= 320 for window in rows[d]["single_window"]) / 12 for d in tasks}
   assert share["medium"] >= 0.75 and share["hard"] <= 0.1
   assert sum(rows["hard"]["node_tokens"]) / len(rows["hard"]["node_tokens"]) <= 80
   assert max(rows["hard"]["nodes"]) < 128
 
 
-def test_fitting_share():
-  assert script.fitting_share([100, 200, 300, 301], (200, 300)) == {200: 0.5, 300: 0.75}
-
-
-def test_goal_of_several_targets_is_worked_in_turn(interpreter):
+def test_goal_of_several_targets_is_worked_in_turn(played):
   data = {"world_seed": 42, "items_per_tier": 25, "profile": "full"}
   data |= {"targets": {"m0_i1": 2, "m1_i1": 4}, "inventory": {"m0_ore": 2, "m3_ore": 1}}
-  for agent in (lambda g, p: script.recursive(g, random.Random(0)), lambda g, p: script.oracle_single(g)):
-    nodes = script.play(TextCraft().start(Task("two", "easy", data)), agent, interpreter)
-    assert [node.success for node in nodes] == [1.0]
+  for agent in (script.recursive, oracle):
+    assert [node.success for node in played(Task("two", "easy", data), agent)] == [1.0]
 
 
 def test_slips_default_to_perfect():

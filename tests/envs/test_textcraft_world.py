@@ -14,6 +14,7 @@ from rao_jax.envs.textcraft.world import Recipe, World, is_base_name
 # SHA-256 over [item, [[ingredient, units], ...], result count] of all 1,402 recipes, made with the benchmark authors'
 # own generator (platoon-textcraft 0.3.0, seed 42, 25 items a tier).
 PUBLISHED = "f2af73d325b9bbdb0b952d39a4c595af1b8937b8e9716f2108df6a64cd4fa727"
+PUBLISHED_SEMANTIC = "3631123aebc96062eda7a6400e45f08d52415d227f1ac2824c680de0aa96c9c6"
 
 
 def digest(world):
@@ -26,6 +27,18 @@ def test_seed_42_is_the_published_world():
   assert digest(world) == PUBLISHED
   assert world.recipes["m0_i1"] == Recipe({"m0_ore": 2}, 2, 1)
   assert world.recipes["m3_i2"] == Recipe({"m1_i1": 2, "m2_i1": 1}, 2, 2)
+
+
+def test_semantic_names_are_the_published_ones_for_the_same_world():
+  generic, semantic = World.generate(), World.generate(names="semantic")
+  assert digest(semantic) == PUBLISHED_SEMANTIC
+  # m0 is iron and m1 copper; i1 is refined, i2 processed, i12 legendary.
+  assert semantic.recipes["iron_refined"] == Recipe({"iron_ore": 2}, 2, 1)
+  assert semantic.recipes["silver_processed"] == Recipe({"copper_refined": 2, "gold_refined": 1}, 2, 2)
+  assert "iron_legendary_12" in semantic.recipes and {"raw_wood", "ruby_ore", "raw_core"} <= semantic.base_items
+  for (a, ours), (b, theirs) in zip(generic.recipes.items(), semantic.recipes.items()):
+    assert (a == b) == a.startswith("x") and not is_base_name(b)
+    assert list(ours.ingredients.values()) == list(theirs.ingredients.values()) and ours.depth == theirs.depth
 
 
 def test_full_world_has_the_published_counts():
@@ -66,13 +79,17 @@ def test_seeds_differ_and_repeat():
 def test_unknown_profile_names_the_known_ones():
   with pytest.raises(ValueError, match="full, small"):
     World.generate(1, 10, "tiny")
+  with pytest.raises(ValueError, match="generic, semantic"):
+    World.generate(names="french")
 
 
 def test_worlds_and_tasks_do_not_depend_on_the_hash_seed():
   code = (
     "from rao_jax.envs.textcraft import World, make_tasks, sample_task;"
+    "from rao_jax.envs.textcraft.dataset import generated_tasks;"
     "w = World.generate(5, 10, 'small');"
-    "print(w.recipes, make_tasks(w, 'dev', 'hard', 5), [sample_task('train', 'medium', i) for i in range(5)])"
+    "print(w.recipes, make_tasks(w, 'dev', 'hard', 5), [sample_task('train', 'medium', i) for i in range(5)]);"
+    "print(generated_tasks('val', 7, 'generated_7'))"
   )
   shown = {
     subprocess.run(

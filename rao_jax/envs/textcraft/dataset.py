@@ -1,25 +1,38 @@
-"""Tasks on disk: a TFDS builder, written as array_record and read without TensorFlow. Impure: owns files.
+"""TextCraft-Synth's tasks as a data set, from three sources. Impure: owns files.
 
-Splits are `<split>_<difficulty>`. The small profile draws many worlds, and its splits never share one (see
-`tasks.WORLD_SEEDS`); the full profile is the benchmark's one world, whose splits share no target.
+  small      many worlds, none of which two splits share (see `tasks.WORLD_SEEDS`); splits `<split>_<difficulty>`
+  canonical  the benchmark's published tasks, from their authors' wheel
+  generated  tasks drawn in the benchmark's world by its rules, of a seed of one's own: `generated_7`
+
+The last two have the splits `train` and `val`, which share no target, and `train_easy` to `val_extreme`, their parts.
 """
 
 import dataclasses
 import itertools
-import json
-import operator
-from collections.abc import Iterator, Sequence
+import pathlib
+import random
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tensorflow_datasets as tfds
 
 from rao_jax.envs.base import Task
+from rao_jax.envs.textcraft import builder, wheel
 from rao_jax.envs.textcraft import tasks as task_lib
-from rao_jax.envs.textcraft.world import World
+from rao_jax.envs.textcraft.world import World, cached_world
+
+_ALL = tuple(task_lib.DIFFICULTIES)
+# The benchmark asked for so many tasks of each split and so many percent of each difficulty. An item in a count is
+# asked for once in a split, so its world runs out of them before.
+WANTED = {"train": 10_000, "val": 1_000}
+PERCENT = {"easy": 25, "medium": 35, "hard": 25, "extreme": 15}
+SEED, ITEMS_PER_TIER = 42, 25  # of the benchmark's world; the seed is that of its tasks too
 
 
 @dataclasses.dataclass(kw_only=True)
-class TextcraftSynthConfig(tfds.core.BuilderConfig):
-  """One profile of the world and how many tasks to draw.
+class SmallConfig(tfds.core.BuilderConfig):
+  """How many tasks to draw of many worlds.
 
   Attributes:
     profiles: split -> profiles of its worlds in turn.
@@ -27,8 +40,6 @@ class TextcraftSynthConfig(tfds.core.BuilderConfig):
     sizes: split -> tasks of each difficulty.
     difficulties: split -> difficulties it has.
     tasks_per_world: tasks of one difficulty from each world.
-    world_seed: of the only world, whose targets are then divided among the splits; None draws a world for every
-      `tasks_per_world` tasks.
   """
 
   profiles: dict[str, tuple[str, ...]]
@@ -36,18 +47,44 @@ class TextcraftSynthConfig(tfds.core.BuilderConfig):
   sizes: dict[str, int]
   difficulties: dict[str, tuple[str, ...]]
   tasks_per_world: int = 8
-  world_seed: int | None = None
+
+  def splits(self, folder: pathlib.Path | None) -> dict[str, Iterable[Task]]:
+    return {
+      f"{split}_{difficulty}": small_tasks(self, split, difficulty)
+      for split in self.sizes
+      for difficulty in self.difficulties[split]
+    }
 
 
-_ALL = tuple(task_lib.DIFFICULTIES)
+@dataclasses.dataclass(kw_only=True)
+class CanonicalConfig(tfds.core.BuilderConfig):
+  """The published tasks."""
+
+  def splits(self, folder: pathlib.Path | None) -> dict[str, Iterable[Task]]:
+    records = {split: wheel.read_tasks(folder, f"textcraft_synth_{split}.jsonl") for split in WANTED}
+    return with_parts({split: [published_task(record) for record in rows] for split, rows in records.items()})
 
 
-class TextcraftSynth(tfds.core.GeneratorBasedBuilder):
+@dataclasses.dataclass(kw_only=True)
+class GeneratedConfig(tfds.core.BuilderConfig):
+  """Tasks of one's own in the benchmark's world; `seed` is that of their draws."""
+
+  seed: int
+
+  def splits(self, folder: pathlib.Path | None) -> dict[str, Iterable[Task]]:
+    return with_parts({split: generated_tasks(split, self.seed, self.name) for split in WANTED})
+
+
+def generated_config(name: str, seed: int) -> GeneratedConfig:
+  return GeneratedConfig(name=name, description="Tasks drawn in the benchmark's world by its rules.", seed=seed)
+
+
+class TextcraftSynth(builder.TaskBuilder):
   """TextCraft-Synth tasks: an item to craft, a finite stock, recipes that have to be looked up."""
 
   VERSION = tfds.core.Version("1.0.0")
   BUILDER_CONFIGS = [  # noqa: RUF012 (the name and the type are TFDS's)
-    TextcraftSynthConfig(
+    SmallConfig(
       name="small",
       description="Many worlds of few ingredients; training tasks are easy and medium only.",
       # Every other training world has its names shuffled, so that names of the shape that hard tasks have (m0_i8_8) are
@@ -57,42 +94,31 @@ class TextcraftSynth(tfds.core.GeneratorBasedBuilder):
       sizes={"train": 2000, "dev": 200, "test": 300},
       difficulties={"train": ("easy", "medium"), "dev": _ALL, "test": _ALL},
     ),
-    TextcraftSynthConfig(
-      name="full",
-      description="The benchmark's world: seed 42, 25 items a tier; targets are held out for validation.",
-      profiles={"train": ("full",), "val": ("full",)},
-      items_per_tier=25,
-      sizes={"train": 2000, "val": 300},
-      difficulties={"train": _ALL, "val": _ALL},
-      world_seed=42,
-    ),
+    CanonicalConfig(name="canonical", description="The benchmark's published tasks."),
+    generated_config("generated", SEED),
   ]
 
-  def _info(self) -> tfds.core.DatasetInfo:
-    features = {"id": tfds.features.Text(), "difficulty": tfds.features.Text(), "data": tfds.features.Text()}
-    return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features), disable_shuffling=True)
+  @property
+  def needs_wheel(self) -> bool:
+    return isinstance(self.builder_config, CanonicalConfig)
 
-  def _split_generators(self, dl_manager):
-    config = self.builder_config
-    return {
-      f"{split}_{difficulty}": self._generate_examples(split, difficulty)
-      for split in config.sizes
-      for difficulty in config.difficulties[split]
-    }
-
-  def _generate_examples(self, split: str, difficulty: str):
-    for i, task in enumerate(generate_tasks(self.builder_config, split, difficulty)):
-      yield i, {"id": task.id, "difficulty": task.difficulty, "data": json.dumps(task.data)}
+  def splits(self, folder: pathlib.Path | None) -> dict[str, Iterable[Task]]:
+    return self.builder_config.splits(folder)
 
 
-def generate_tasks(config: TextcraftSynthConfig, split: str, difficulty: str) -> Iterator[Task]:
-  """The tasks of one split and difficulty, in order."""
+def with_parts(splits: dict[str, list[Task]]) -> dict[str, list[Task]]:
+  """The splits, and the part of each that is of one difficulty."""
+  parts = {
+    f"{split}_{difficulty}": [task for task in tasks if task.difficulty == difficulty]
+    for split, tasks in splits.items()
+    for difficulty in _ALL
+  }
+  return splits | parts
+
+
+def small_tasks(config: SmallConfig, split: str, difficulty: str) -> Iterator[Task]:
+  """The tasks of one split and difficulty of many worlds, in order."""
   size = config.sizes[split]
-  if config.world_seed is not None:
-    world = World.generate(config.world_seed, config.items_per_tier, config.profiles[split][0])
-    targets = task_lib.split_targets(world)[split]
-    yield from task_lib.make_tasks(world, split, difficulty, size, targets=targets)
-    return
   for seed, profile in zip(task_lib.WORLD_SEEDS[split], itertools.cycle(config.profiles[split])):
     if size <= 0:
       return
@@ -102,37 +128,40 @@ def generate_tasks(config: TextcraftSynthConfig, split: str, difficulty: str) ->
     yield from tasks
 
 
-def build(data_dir: str, config_name: str = "small") -> tfds.core.DatasetBuilder:
-  """The builder, with its files written to `data_dir` unless they are there already."""
-  builder = TextcraftSynth(data_dir=data_dir, config=config_name)
-  tfds.disable_progress_bar()
-  builder.download_and_prepare(file_format="array_record")
-  return builder
+def published_task(record: dict[str, Any]) -> Task:
+  """A record of a published task file as a task; of its plan's steps, the units made and those given for them."""
+  facts = record["misc"]
+  data = {
+    **task_lib.world_key(cached_world(SEED, ITEMS_PER_TIER, "full")),
+    "targets": facts["target_items"],
+    "inventory": facts["initial_inventory"],
+    "gold": published_plan(facts),
+    "max_depth": facts["max_depth"],
+  }
+  return Task(record["id"], facts["difficulty"], data)
 
 
-class TaskSource(Sequence):
-  """The tasks of one split by index, read from disk when asked for."""
-
-  def __init__(self, rows):
-    self._rows = rows
-
-  def __len__(self) -> int:
-    return len(self._rows)
-
-  def __getitem__(self, index):
-    if isinstance(index, slice):
-      return [self[i] for i in range(*index.indices(len(self)))]
-    index = operator.index(index)
-    if not -len(self) <= index < len(self):
-      raise IndexError(f"task {index} of {len(self)}")
-    row = self._rows[index % len(self)]
-    text = {key: bytes(value).decode() for key, value in row.items()}
-    return Task(text["id"], text["difficulty"], json.loads(text["data"]))
+def published_plan(facts: dict[str, Any]) -> list[list]:
+  """[item, units made, ingredients] of each step; the files count executions beside the item."""
+  return [[step["target"][0], step["result_count"], step["ingredients"]] for step in facts["gold_trajectory"]]
 
 
-def load_tasks(data_dir: str, config_name: str, split: str) -> TaskSource:
-  """Tasks of one split, `<split>_<difficulty>`; builds the data set first if `data_dir` does not hold it."""
-  builder = build(data_dir, config_name)
-  if split not in builder.info.splits:
-    raise ValueError(f"split {split!r} of textcraft_synth/{config_name} is unknown: {', '.join(builder.info.splits)}")
-  return TaskSource(builder.as_data_source(split=split))
+def generated_tasks(split: str, seed: int, name: str) -> list[Task]:
+  """One split drawn by the benchmark's rules, shuffled and numbered."""
+  world = cached_world(SEED, ITEMS_PER_TIER, "full")
+  targets = task_lib.split_targets(world)[split]
+  tasks = []
+  for difficulty, percent in PERCENT.items():
+    tasks += task_lib.make_tasks(world, split, difficulty, WANTED[split] * percent // 100, seed, targets)
+  random.Random(seed + 1).shuffle(tasks)
+  return [dataclasses.replace(task, id=f"textcraft_synth.{name}.{split}.{i}") for i, task in enumerate(tasks)]
+
+
+def build(data_dir: str, config_name: str = "small", manual_dir: str = "") -> TextcraftSynth:
+  """The builder, with its files written to `data_dir` unless they are there already; see `builder.prepare`."""
+  own_seed = re.fullmatch(r"generated_(\d+)", config_name)
+  known = [config.name for config in TextcraftSynth.BUILDER_CONFIGS]
+  if not own_seed and config_name not in known:
+    raise ValueError(f"data set textcraft_synth/{config_name} is unknown: use one of {known}, or generated_<seed>")
+  config = generated_config(config_name, int(own_seed[1])) if own_seed else config_name
+  return builder.prepare(TextcraftSynth(data_dir=data_dir, config=config), data_dir, manual_dir)

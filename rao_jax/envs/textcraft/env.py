@@ -2,16 +2,16 @@
 
 import dataclasses
 import inspect
-import json
 import re
 from collections import Counter
 from typing import Any
 
 from rao_jax.envs.base import Path, Refusal, Task
-from rao_jax.envs.textcraft import world as world_lib
-from rao_jax.envs.textcraft.world import World, cached_world
+from rao_jax.envs.textcraft import compact, instructions
+from rao_jax.envs.textcraft.crafting import Misfit, RecipeBook, argument_fault, information, match
+from rao_jax.envs.textcraft.world import cached_world
 
-_NAME = re.compile(r"[a-z0-9_]{1,32}")
+_NAME = re.compile(r"[a-z0-9_]+")
 _MOST_UNITS = 10**7  # of one item in one goal: keeps a runaway number from filling the prompt
 
 
@@ -28,59 +28,20 @@ class TextCraftGoal:
   context: str = ""
 
 
-def pieces() -> tuple[str, ...]:
-  """Texts worth one token each, for every world. Digits stay single, so that numbers and names can be copied."""
-  prompt = ("Craft the following items: ", "x ", ", ")
-  calls = (
-    'get_info(["',
-    '","',
-    '"])',
-    'await launch_subagent({"',
-    'await asyncio.gather(launch_subagent({"',
-    '}),launch_subagent({"',
-    "}))",
-    "})",
-    'craft({"',
-    '":k*',
-    '":k',
-    '":',
-    ',"',
-    '},("',
-    '",k*',
-    '",k',
-    '",',
-    "))",
-    ")",
-    'finish("done")',
-    'finish("failed")',
-    "k=-(-",
-    "=-(-",
-    "k*",
-    "k",
-    "*",
-    "//",
-    ")\n",
-    "\n",
-    ",",
-  )
-  outputs = ('={"', "}", " base", " unknown", "done", "failed", "done,done", "ok", "Error: ", 'short of {"', 'use {"')
-  errors = ("no recipe", "not a multiple of ", "bad arguments", "own goal")
-  # A name is three tokens, letter, digit and tier: 27 tokens to learn to copy, whatever the names are.
-  tiers = tuple(world_lib.tier_suffix(tier) for tier in range(1, world_lib.MAX_TIER + 1))
-  return prompt + calls + outputs + errors + (*world_lib.DOMAINS, *tiers, "raw_", "_ore", "_i", "_")
-
-
 class TextCraft:
-  """TextCraft-Synth as an `Environment`."""
+  """TextCraft-Synth as an `Environment`. A variant with other recipes overrides `book`, `pieces`, `longest_name`."""
 
   functions = ("craft", "get_info", "view_inventory")
-  pieces = pieces()
+  pieces = compact.pieces(compact.SYNTH_NAMES)
+  longest_name = 32  # characters of an item in a launch
+  examples = ("m0_i1", "m0_i2")  # an ingredient and what is made of it, for the instructions
 
   def __init__(self, success: str = "produced", compact: bool = True, refuse_ancestor_goals: bool = True):
     """Args:
     success: "produced": units made minus units used up by the agent and its descendants. "delta": the change of
       the shared inventory while the agent was at work, the benchmark's rule, which also counts what siblings do.
-    compact: short texts, cheap in tokens; otherwise sentences and the repr a notebook shows.
+    compact: short texts, cheap in tokens; otherwise sentences that tell what the benchmark's tell, and the repr a
+      notebook shows.
     refuse_ancestor_goals: refuse a launch that asks for all that the agent itself or an ancestor has to make.
     """
     if success not in ("produced", "delta"):
@@ -89,19 +50,27 @@ class TextCraft:
     self.compact = compact
     self.refuse_ancestor_goals = refuse_ancestor_goals
 
+  def book(self, task: Task) -> RecipeBook:
+    """The recipes that hold in `task`."""
+    data = task.data
+    return cached_world(data["world_seed"], data["items_per_tier"], data["profile"], data.get("names", "generic"))
+
+  def instructions(self, recursive: bool) -> str:
+    """See `Environment`."""
+    return instructions.text(self.examples, self.compact, recursive)
+
   def start(self, task: Task) -> "TextCraftEpisode":
-    return TextCraftEpisode(self, task)
+    return TextCraftEpisode(self, self.book(task), task)
 
 
 class TextCraftEpisode:
   """The live world of one tree. `inventory` is shared by all its agents."""
 
-  def __init__(self, rules: TextCraft, task: Task):
-    data = task.data
+  def __init__(self, rules: TextCraft, book: RecipeBook, task: Task):
     self.rules = rules
-    self.world: World = cached_world(data["world_seed"], data["items_per_tier"], data["profile"])
-    self.inventory: dict[str, int] = dict(data["inventory"])
-    self._root = TextCraftGoal(tuple(data["targets"].items()))
+    self.book = book
+    self.inventory: dict[str, int] = dict(task.data["inventory"])
+    self._root = TextCraftGoal(tuple(task.data["targets"].items()))
     self._goals: dict[Path, TextCraftGoal] = {}
     self._before: dict[Path, dict[str, int]] = {}  # inventory when the agent started
     self._net: dict[Path, Counter] = {}  # made minus used up, by the agent and all below it
@@ -151,7 +120,7 @@ class TextCraftEpisode:
     if not isinstance(targets, dict) or not targets:
       return refuse("bad targets", "targets has to be a dict of item to units with at least one entry.")
     for name, count in targets.items():
-      if not isinstance(name, str) or not _NAME.fullmatch(name):
+      if not isinstance(name, str) or len(name) > self.rules.longest_name or not _NAME.fullmatch(name):
         return refuse("bad name", "an item name is made of small letters, digits and underscores.")
       if not isinstance(count, int) or isinstance(count, bool) or not 0 < count <= _MOST_UNITS:
         return refuse("bad count", f"the units of {name} have to be a whole number from 1 to {_MOST_UNITS}.")
@@ -167,18 +136,7 @@ class TextCraftEpisode:
   def render(self, value: Any) -> str:
     if value is None:
       return ""
-    if not self.rules.compact:
-      return repr(value)
-    if isinstance(value, str):
-      return value
-    if isinstance(value, list | tuple) and value:
-      if all(isinstance(part, str) for part in value):
-        return ",".join(value)  # what the children of a gather sent back
-      if all(isinstance(part, dict) and part.keys() >= _INFO_KEYS for part in value):
-        return "\n".join(_info_line(part) for part in value)
-    if isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, int) for k, v in value.items()):
-      return _counts(value)
-    return repr(value)
+    return compact.render(value) if self.rules.compact else repr(value)
 
   def _error(self, short: str, full: str) -> str:
     return f"Error: {short if self.rules.compact else full}"
@@ -187,50 +145,36 @@ class TextCraftEpisode:
     return dict(self.inventory)
 
   def _get_info(self, path: Path, items: list[str]) -> list[dict[str, Any]] | str:
-    """What is known of each item. A bare text would be read letter by letter, so it is refused."""
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+    """What is known of each item. The benchmark reads a bare text letter by letter; in compact form it is refused."""
+    kinds = (list, tuple) if self.rules.compact else (list, tuple, str, dict, set, frozenset)
+    if not isinstance(items, kinds) or not all(isinstance(item, str) for item in items):
       return self._error("bad arguments", "get_info takes a list of item names.")
-    return [self._info(item) for item in items]
-
-  def _info(self, item: str) -> dict[str, Any]:
-    recipe = self.world.recipes.get(item)
-    recipes = [{"ingredients": dict(recipe.ingredients), "result_count": recipe.result_count}] if recipe else []
-    return {
-      "item": item,
-      "can_craft": recipe is not None,
-      "is_base": item in self.world.base_items,
-      "in_inventory": self.inventory.get(item, 0),
-      "crafting_depth": self.world.depth(item),
-      "recipes": recipes,
-    }
+    return [information(self.book, item, self.inventory) for item in items]
 
   def _craft(self, path: Path, ingredients: dict[str, int], target: tuple[str, int]) -> str:
-    """Makes `target` = (item, units) out of exactly what the recipe asks for that many. Errors change nothing."""
-    fault = _argument_fault(ingredients, target)
+    """Makes `target` = (item, units) by the first recipe that takes exactly what is given. Errors change nothing."""
+    fault = argument_fault(ingredients, target)
     if fault:
       return self._error("bad arguments", fault)
     item, count = target
-    recipe = self.world.recipes.get(item)
-    if recipe is None:
+    recipes = self.book.recipes_of(item)
+    if not recipes:
       return self._error("no recipe", f"{item} cannot be crafted, it has no recipe.")
-    executions, rest = divmod(count, recipe.result_count)
-    if rest:
-      return self._error(
-        f"not a multiple of {recipe.result_count}",
-        f"Recipe 1: makes {recipe.result_count} at a time, {count} is not a multiple of that.",
-      )
-    needed = {name: quantity * executions for name, quantity in recipe.ingredients.items()}
-    if ingredients != needed:
-      return self._error(f"use {_counts(needed)}", f"Recipe 1: {_mismatch(ingredients, needed)}.")
-    short = {name: units - self.inventory.get(name, 0) for name, units in needed.items()}
-    short = {name: units for name, units in short.items() if units > 0}
-    if short:
-      owned = "; ".join(f"{name}: need {needed[name]}, have {self.inventory.get(name, 0)}" for name in short)
-      return self._error(f"short of {_counts(short)}", f"Recipe 1: not enough in the inventory ({owned}).")
-    for name, units in needed.items():
-      self._add(path, name, -units)
-    self._add(path, item, int(count))
-    return "ok" if self.rules.compact else f"Crafted {count}x {item}."
+    misfits = []
+    for recipe in recipes:
+      used = match(self.book, recipe, ingredients, count, self.inventory)
+      if isinstance(used, Misfit):
+        misfits.append(used)
+        continue
+      for name, units in used.items():
+        self._add(path, name, -units)
+      self._add(path, item, int(count))
+      return "ok" if self.rules.compact else f"Crafted {count}x {item}."
+    reasons = "\n".join(f"Recipe {k}: {misfit.full}." for k, misfit in enumerate(misfits, 1))
+    return self._error(
+      " or ".join(dict.fromkeys(misfit.short for misfit in misfits)),
+      f"{item} was not crafted, no recipe of {len(recipes)} fits:\n{reasons}",
+    )
 
   def _add(self, path: Path, name: str, units: int) -> None:
     """Books a change of the inventory for the agent at `path` and all above it."""
@@ -243,53 +187,5 @@ class TextCraftEpisode:
       self._net.setdefault(path[:i], Counter())[name] += units
 
 
-_INFO_KEYS = {"item", "can_craft", "is_base", "recipes"}
-
-
-def _info_line(info: dict[str, Any]) -> str:
-  """`m0_i3*2={"m0_i2":1,"m3_ore":2}`: the braces can be copied into a craft."""
-  if info["recipes"]:
-    return "\n".join(f"{info['item']}*{r['result_count']}={_counts(r['ingredients'])}" for r in info["recipes"])
-  return f"{info['item']} {'base' if info['is_base'] else 'unknown'}"
-
-
-def _counts(counts: dict[str, int]) -> str:
-  return json.dumps(counts, separators=(",", ":"))
-
-
 def _launch_arguments(targets, context=""):
   return targets, context
-
-
-def _argument_fault(ingredients: Any, target: Any) -> str | None:
-  """What is wrong with the arguments of a craft, whatever the recipe; None if nothing is."""
-  if not isinstance(ingredients, dict):
-    return "ingredients has to be a dict of item to units."
-  if not isinstance(target, tuple | list) or len(target) != 2:
-    return "target has to be a tuple of an item and its units."
-  item, count = target
-  if not isinstance(item, str):
-    return "the target item has to be a text."
-  if not isinstance(count, int):
-    return "the target's units have to be a whole number."
-  if count <= 0:
-    return "the target's units have to be above 0."
-  for name, units in ingredients.items():
-    if not isinstance(name, str):
-      return "an ingredient has to be a text."
-    if not isinstance(units, int):
-      return f"the units of {name} have to be a whole number."
-    if units <= 0:
-      return f"the units of {name} have to be above 0."
-  return None
-
-
-def _mismatch(given: dict[str, int], needed: dict[str, int]) -> str:
-  """How the ingredients given differ from those needed: missing ones first, then amounts, then extra ones."""
-  missing = [f"{name} ({units})" for name, units in needed.items() if name not in given]
-  if missing:
-    return f"needs {', '.join(missing)} as well"
-  wrong = [f"{name}: needs {units}, got {given[name]}" for name, units in needed.items() if given[name] != units]
-  if wrong:
-    return f"wrong amounts ({'; '.join(wrong)})"
-  return f"does not use {', '.join(name for name in given if name not in needed)}"

@@ -1,8 +1,9 @@
-"""TextCraft-Synth as a run names it in `config.environment.factory`: the world, its data set, its demonstrators."""
+"""TextCraft-Synth as a run gets it by name: the world, its data set, its demonstrators."""
 
 import functools
 from collections.abc import Sequence
 
+from rao_jax.envs import storage
 from rao_jax.envs.base import Demonstrator, Task
 from rao_jax.envs.textcraft import dataset, script
 from rao_jax.envs.textcraft.env import TextCraft
@@ -15,18 +16,31 @@ class TextCraftSynth(TextCraft):
 
   Args:
     data_dir: where the TFDS data set lives; it is made there if missing.
-    dataset: builder config, `small` or `full`.
-    rules: options of `TextCraft`.
+    dataset: `small`, `canonical`, `generated` or `generated_<seed>`; see `dataset.py`.
+    manual_dir: folder of the wheel, needed to make `canonical`; "" is TFDS's own, `downloads/manual` below `data_dir`.
+    success, compact, refuse_ancestor_goals: see `TextCraft`.
   """
 
-  def __init__(self, data_dir: str, dataset: str = "small", **rules):
-    super().__init__(**rules)
-    self._data_dir, self._dataset = data_dir, dataset
+  def __init__(
+    self,
+    data_dir: str,
+    dataset: str = "small",
+    manual_dir: str = "",
+    success: str = "produced",
+    compact: bool = True,
+    refuse_ancestor_goals: bool = True,
+  ):
+    super().__init__(success, compact, refuse_ancestor_goals)
+    self._data_dir, self._dataset, self._manual_dir = data_dir, dataset, manual_dir
     self.tasks = functools.cache(self.tasks)
+
+  @functools.cached_property
+  def _builder(self) -> dataset.TextcraftSynth:
+    return dataset.build(self._data_dir, self._dataset, self._manual_dir)
 
   def tasks(self, split: str) -> Sequence[Task]:
     """See `Environment`."""
-    return dataset.load_tasks(self._data_dir, self._dataset, split)
+    return storage.read_split(self._builder, split)
 
   def demonstrator(self, name: str, **slips: float) -> Demonstrator:
     """See `Environment`; `slips` are the fields of `script.Slips`."""

@@ -2,8 +2,6 @@
 
 An agent is a generator: it yields the code of a cell, is sent the output that cell showed, and ends after a cell that
 calls `finish`. All of them write in one compact style, so that `pieces` makes each fixed fragment a single token.
-
-`python -m rao_jax.envs.textcraft.script` prints what tasks of the small profile cost in nodes and tokens.
 """
 
 import dataclasses
@@ -15,12 +13,9 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
-from rao_jax.envs.base import Episode, Path, Task
-from rao_jax.envs.textcraft import tasks as task_lib
 from rao_jax.envs.textcraft import world as world_lib
-from rao_jax.envs.textcraft.env import TextCraft, pieces
+from rao_jax.envs.textcraft.env import TextCraft
 from rao_jax.envs.textcraft.world import is_base_name
-from rao_jax.rollout.interpreter import Interpreter, MontyInterpreter
 
 Agent = Generator[str, str, None]
 
@@ -40,18 +35,8 @@ def count_tokens(text: str) -> int:
 
 @functools.cache
 def _piece_table() -> tuple[int, frozenset[str]]:
-  table = frozenset(pieces())
+  table = frozenset(TextCraft.pieces)
   return max(map(len, table)), table
-
-
-def turn_tokens(code: str, shown: str) -> int:
-  """Tokens of a turn: control token, cell, end token; then, but after `finish`, a bracket and the output."""
-  return 2 + count_tokens(code) + (0 if "finish(" in code else 1 + count_tokens(shown))
-
-
-def prompt_tokens(prompt: str) -> int:
-  """Tokens of a prompt behind its control token."""
-  return 1 + count_tokens(prompt)
 
 
 def info_code(names: Iterable[str]) -> str:
@@ -343,138 +328,3 @@ def _bulk_crafts(recipes: dict[str, tuple[int, dict[str, int]]], targets: dict[s
       if part in recipes and not users[part]:
         ready.append(part)
   return crafts[::-1]
-
-
-# --- statistics -------------------------------------------------------------------------------------------------------
-
-
-@dataclasses.dataclass
-class NodeLog:
-  """What one agent did: prompt, then (code, shown) of each cell."""
-
-  path: Path
-  prompt: str
-  success: float = 0.0
-  turns: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-
-  @property
-  def tokens(self) -> int:
-    return prompt_tokens(self.prompt) + sum(turn_tokens(*turn) for turn in self.turns)
-
-
-def play(
-  episode: Episode, agent: Callable[[Any, Path], Agent], interpreter: Interpreter, most_nodes: int = 1024
-) -> list[NodeLog]:
-  """Plays one tree of scripted agents, each launch worked to its end at once. The root's log comes first.
-
-  A loop for scripts alone, without the budgets, the order by levels and the token counts of the rollout engine.
-
-  Args:
-    episode: the tree's world.
-    agent: (goal, path) -> script.
-    interpreter: where the cells run.
-    most_nodes: launches beyond it are refused.
-  """
-  logs: list[NodeLog] = []
-  names = frozenset(TextCraft.functions) | {"launch_subagent"}
-
-  def run(path: Path, goal) -> str:
-    log = NodeLog(path, episode.prompt(goal))
-    logs.append(log)
-    episode.begin(path, goal)
-    call = lambda name, args, kwargs: episode.call(path, name, args, kwargs)
-    cells = agent(goal, path)
-    code = next(cells)
-    state, launched = None, 0
-    while True:
-      result = interpreter.run(state, code, names, call)
-      while result.status == "waiting":
-        answers = []
-        for launch in result.launches:
-          answer = episode.subgoal(path, launch.args, launch.kwargs)
-          if not isinstance(answer, str):
-            is_full = len(logs) >= most_nodes
-            answer = "Error: too many agents" if is_full else run((*path, launched), answer)
-          launched += 1
-          answers.append(answer)
-        result = interpreter.resume(result.state, answers, names, call)
-      if result.status == "finished":
-        log.turns.append((code, ""))
-        log.success = episode.end(path, result.finish)
-        return str(result.finish)
-      if result.status == "dead":
-        raise RuntimeError(f"a script's cell killed its session: {code!r}: {result.error}")
-      shown = result.error if result.error else episode.render(result.value)
-      log.turns.append((code, shown))
-      state = result.state
-      code = cells.send(shown)
-
-  run((), episode.root_goal())
-  return logs
-
-
-def statistics(tasks: dict[str, list[Task]], cell_cap: int = 64) -> dict[str, dict[str, list]]:
-  """What the perfect recursive tree and the single oracle cost.
-
-  Returns:
-    difficulty -> lists over tasks: `closure` (distinct craftable items), `nodes`, `depth`, `tree_ok`, `single_ok`,
-    `single_tokens`; and over nodes: `node_tokens`, `node_parts` (number of ingredients).
-  """
-  environment = TextCraft()
-  result = {}
-  with MontyInterpreter() as interpreter:
-    for difficulty, some in tasks.items():
-      rows: dict[str, list] = {}
-      for task in some:
-        tree = play(environment.start(task), lambda goal, path: recursive(goal, random.Random(0)), interpreter)
-        single = play(environment.start(task), lambda goal, path: oracle_single(goal, cell_cap), interpreter)[0]
-        row = {
-          "closure": len(task.data["gold"]),
-          "nodes": len(tree),
-          "depth": max(len(node.path) for node in tree),
-          "tree_ok": tree[0].success,
-          "single_ok": single.success,
-          "single_tokens": single.tokens,
-        }
-        for key, value in row.items():
-          rows.setdefault(key, []).append(value)
-        for node in tree:
-          rows.setdefault("node_tokens", []).append(node.tokens)
-          parts = next(iter(read_info(node.turns[0][1]).values()))[1]
-          rows.setdefault("node_parts", []).append(len(parts))
-      result[difficulty] = rows
-  return result
-
-
-def fitting_share(single_tokens: list[int], windows: Iterable[int]) -> dict[int, float]:
-  """Share of tasks that the single oracle solves within each window."""
-  return {window: sum(n <= window for n in single_tokens) / len(single_tokens) for window in windows}
-
-
-def main(tasks_per_difficulty: int = 100) -> None:
-  tasks = {
-    d: [task_lib.sample_task("dev", d, seed) for seed in range(tasks_per_difficulty)] for d in task_lib.DIFFICULTIES
-  }
-  for difficulty, rows in statistics(tasks).items():
-    print(f"{difficulty}: perfect tree succeeds {_mean(rows['tree_ok'])}, single oracle {_mean(rows['single_ok'])}")
-    for key in ("closure", "nodes", "depth", "node_tokens", "single_tokens"):
-      print(f"  {key:14} {_spread(rows[key])}")
-    for parts in sorted(set(rows["node_parts"])):
-      some = [n for n, p in zip(rows["node_tokens"], rows["node_parts"]) if p == parts]
-      print(f"  node_tokens, {parts} ingredients, {len(some)} nodes: {_spread(some)}")
-    share = fitting_share(rows["single_tokens"], (128, 192, 256, 320, 384, 448, 512, 640))
-    print("  oracle fits    " + "  ".join(f"{window}: {part:.2f}" for window, part in share.items()))
-
-
-def _mean(values: list) -> str:
-  return f"{sum(values) / len(values):.2f}"
-
-
-def _spread(values: list) -> str:
-  ordered = sorted(values)
-  at = {name: ordered[int(part * (len(ordered) - 1))] for name, part in (("median", 0.5), ("p90", 0.9), ("max", 1.0))}
-  return f"mean {_mean(values)}  " + "  ".join(f"{name} {value}" for name, value in at.items())
-
-
-if __name__ == "__main__":
-  main()

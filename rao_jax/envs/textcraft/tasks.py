@@ -6,6 +6,7 @@ A task's stock is finite: what its target costs, up to half as much again, and a
 import dataclasses
 import random
 from collections import Counter
+from typing import Any
 
 from rao_jax.envs.base import Task
 from rao_jax.envs.textcraft import world as world_lib
@@ -85,6 +86,12 @@ def split_targets(world: World) -> dict[str, list[str]]:
     split["train"] += names[:kept]
     split["val"] += names[kept:]
   return split
+
+
+def world_key(world: World) -> dict[str, Any]:
+  """What a task's data says of its world."""
+  key = {"world_seed": world.seed, "items_per_tier": world.items_per_tier, "profile": world.profile}
+  return key if world.names == "generic" else key | {"names": world.names}
 
 
 def material_cost(world: World, targets: dict[str, int]) -> dict[str, int]:
@@ -168,9 +175,7 @@ def _make_task(world: World, difficulty: str, target: tuple[str, int], rng: rand
   if gold is None:
     return None
   data = {
-    "world_seed": world.seed,
-    "items_per_tier": world.items_per_tier,
-    "profile": world.profile,
+    **world_key(world),
     "targets": targets,
     "inventory": inventory,
     "gold": [[item, units] for item, units in gold],

@@ -1,14 +1,15 @@
 """The crafting world: what can be made of what, drawn once per seed.
 
 Five domains of items in tiers 0 to 12. Tier 0 is raw material that cannot be made; an item of tier t is made of lower
-tiers of its own domain, a few items of tiers 10 to 12 of several domains. Names carry no meaning, so a recipe has to be
-looked up. With seed 42 and 25 items a tier, the full profile is the world of TextCraft-Synth (arXiv 2605.06639): the
-draws below keep its order, since every one of them moves all that follow.
+tiers of its own domain, a few items of tiers 10 to 12 of several domains. Names carry no meaning unless asked to, so a
+recipe has to be looked up. With seed 42 and 25 items a tier, the full profile is the world of TextCraft-Synth (arXiv
+2605.06639): the draws below keep its order, since every one of them moves all that follow.
 """
 
 import dataclasses
 import functools
 import random
+from collections.abc import Sequence
 
 DOMAINS = "mcoat"  # metal, crystal, organic, arcane, tech
 MINERAL = "mc"  # domains whose raw material is an ore
@@ -22,6 +23,28 @@ CROSS_ITEMS = (
   *((12, f"x12_{letters}", letters) for letters in ("mcat", "oacm", "tcoa")),
   (12, "x12_all", DOMAINS),
 )
+
+
+# Word of each domain's ten prefixes and of each tier, by naming. The generic ones tell a language model nothing.
+NAMINGS = {
+  "generic": (
+    {domain: tuple(f"{domain}{i}" for i in range(PREFIXES)) for domain in DOMAINS},
+    tuple(f"i{tier}" for tier in range(MAX_TIER + 1)),
+  ),
+  "semantic": (
+    {
+      "m": ("iron", "copper", "gold", "silver", "titanium", "bronze", "steel", "platinum", "mithril", "adamant"),
+      "c": ("ruby", "sapphire", "emerald", "diamond", "quartz", "opal", "topaz", "amethyst", "jade", "onyx"),
+      "o": ("wood", "fiber", "vine", "leaf", "bark", "root", "moss", "mushroom", "petal", "seed"),
+      "a": ("ether", "void", "flux", "aura", "mana", "rune", "sigil", "glyph", "soul", "spirit"),
+      "t": ("circuit", "chip", "wire", "cell", "core", "module", "unit", "array", "grid", "matrix"),
+    },
+    (
+      *("raw", "refined", "processed", "component", "part", "module", "assembly"),
+      *("system", "complex", "advanced", "elite", "ultimate", "legendary"),
+    ),
+  ),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +87,7 @@ PROFILES: dict[str, dict[int, Tier]] = {
   },
   # Two ingredients or one. Which tiers have two was chosen by count: easy and medium tasks are small trees of both
   # kinds of node, and the least hard task is clearly larger than nearly all medium ones, so that a context window can
-  # hold the one sort and not the other (`python -m rao_jax.envs.textcraft.script` prints the figures).
+  # hold the one sort and not the other (`python -m rao_jax.envs.textcraft.statistics` prints the figures).
   "small": {
     1: Tier(1, 0, 2, 4),
     2: Tier(2, 0, 2, 3),
@@ -87,7 +110,7 @@ class World:
   Attributes:
     recipes: craftable item -> its one recipe, in the order drawn (by domain, then tier).
     base_items: raw materials.
-    seed, items_per_tier, profile: what `generate` was called with.
+    seed, items_per_tier, profile, names: what `generate` was called with.
   """
 
   recipes: dict[str, Recipe]
@@ -95,32 +118,37 @@ class World:
   seed: int
   items_per_tier: int
   profile: str
+  names: str = "generic"
 
   @classmethod
-  def generate(cls, seed: int = 42, items_per_tier: int = 25, profile: str = "full") -> "World":
+  def generate(cls, seed: int = 42, items_per_tier: int = 25, profile: str = "full", names: str = "generic") -> "World":
     """Draws the world of `seed`.
 
     Args:
       seed: of the draws.
       items_per_tier: items of each domain in tiers 1 and 2; one fewer for every third tier from there on.
       profile: a key of PROFILES, the number of ingredients.
+      names: a key of NAMINGS, "generic" (m0_i1) or "semantic" (iron_refined): the same world in other words.
     """
     if profile not in PROFILES:
       raise ValueError(f"world profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
+    if names not in NAMINGS:
+      raise ValueError(f"naming {names!r} is unknown: use one of {', '.join(NAMINGS)}")
+    prefixes, _ = NAMINGS[names]
     shapes = PROFILES[profile]
     rng = random.Random(seed)
     recipes: dict[str, Recipe] = {}
     domains: dict[str, list[list[str]]] = {}
     for domain in DOMAINS:
-      tiers = domains[domain] = [[base_name(domain, i) for i in range(items_per_tier)]]
+      tiers = domains[domain] = [[base_name(domain, i, names) for i in range(items_per_tier)]]
       for tier in range(1, MAX_TIER + 1):
-        names = []
+        drawn = []
         for i in range(max(1, items_per_tier - tier // 3)):
-          name = f"{domain}{i % PREFIXES}{tier_suffix(tier)}"
+          name = prefixes[domain][i % PREFIXES] + tier_suffix(tier, names)
           name = f"{name}_{i}" if name in recipes else name
           recipes[name] = _draw_recipe(rng, tiers, tier, shapes[tier])
-          names.append(name)
-        tiers.append(names)
+          drawn.append(name)
+        tiers.append(drawn)
     for tier, name, letters in CROSS_ITEMS:
       ingredients = {}
       for domain in letters:
@@ -130,7 +158,15 @@ class World:
     if profile in SHUFFLED:
       recipes = _shuffle_names(rng, recipes)
     base = frozenset(name for tiers in domains.values() for name in tiers[0])
-    return cls(recipes, base, seed, items_per_tier, profile)
+    return cls(recipes, base, seed, items_per_tier, profile, names)
+
+  def recipes_of(self, name: str) -> Sequence[Recipe]:
+    """Ways to make an item: one, or none."""
+    return (self.recipes[name],) if name in self.recipes else ()
+
+  def tagged(self, tag: str) -> Sequence[str]:
+    """Items that may stand for an ingredient that is a tag: this world has no tags."""
+    return ()
 
   def depth(self, name: str) -> int:
     """Tier of an item; 0 for raw material and for names that do not exist."""
@@ -152,14 +188,15 @@ def _shuffle_names(rng: random.Random, recipes: dict[str, Recipe]) -> dict[str, 
   }
 
 
-def tier_suffix(tier: int) -> str:
+def tier_suffix(tier: int, names: str = "generic") -> str:
   """What the names of a tier end in, before a number where they collide."""
-  return f"_i{tier}_{tier}" if tier >= 6 else f"_i{tier}"
+  word = NAMINGS[names][1][tier]
+  return f"_{word}_{tier}" if tier >= 6 else f"_{word}"
 
 
-def base_name(domain: str, i: int) -> str:
+def base_name(domain: str, i: int, names: str = "generic") -> str:
   """Name of a domain's i-th raw material. Ten names only: a longer list repeats them, which weighs the draws."""
-  prefix = f"{domain}{i % PREFIXES}"
+  prefix = NAMINGS[names][0][domain][i % PREFIXES]
   return f"{prefix}_ore" if domain in MINERAL else f"raw_{prefix}"
 
 
@@ -199,6 +236,6 @@ def _weighted_index(rng: random.Random, weights: list[float]) -> int:
 
 
 @functools.lru_cache(maxsize=256)
-def cached_world(seed: int, items_per_tier: int, profile: str) -> World:
+def cached_world(seed: int, items_per_tier: int, profile: str, names: str = "generic") -> World:
   """`World.generate`, remembered: the rollouts of one task, and the tasks of one world, share it. Treat as frozen."""
-  return World.generate(seed, items_per_tier, profile)
+  return World.generate(seed, items_per_tier, profile, names)
