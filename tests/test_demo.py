@@ -30,12 +30,6 @@ def test_window_needed_is_the_smallest_in_which_a_node_comes_out_the_same(
   assert short.success == 0.0 and short.outcome is not Outcome.FINISHED
 
 
-def test_lane_says_what_failed_and_shows_the_end_of_its_log(tmp_path):
-  job = demo.Job("train x", [sys.executable, "-c", "print('step 1/2'); raise SystemExit('no luck')"], tmp_path / "log")
-  with pytest.raises(RuntimeError, match=r"train x failed \(exit 1\)(.|\n)*no luck"):
-    demo.run_lanes([demo.Lane(None, [job], 0)])
-
-
 def test_left_over_words_are_refused(tmp_path, capsys):
   with pytest.raises(SystemExit):
     demo.main([f"--out={tmp_path}", "config.steps=3"])
