@@ -37,14 +37,25 @@ def make_schedule(peak: float, warmup: int, total: int, final: float) -> optax.S
 def make_optimizer(
   schedule: optax.Schedule, clip: float, b1: float, b2: float, eps: float, weight_decay: float
 ) -> optax.GradientTransformation:
-  """Clipping by the global norm, then AdamW; norms and biases (one axis beside the layers) are not decayed."""
+  """Clipping by the global norm, then AdamW, all in float32; norms (one axis beside the layers) are not decayed."""
 
   def decays(params):
     return jax.tree_util.tree_map_with_path(lambda path, _: not path[-1].key.endswith("norm"), params)
 
-  return optax.chain(
-    optax.clip_by_global_norm(clip),
-    optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decays),
+  return in_float32(
+    optax.chain(
+      optax.clip_by_global_norm(clip),
+      optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decays),
+    )
+  )
+
+
+def in_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
+  """The same optimiser with state and updates in float32, whatever the dtype of parameters and gradients."""
+  cast = functools.partial(jax.tree.map, lambda x: x.astype(jnp.float32))
+  return optax.GradientTransformation(
+    lambda params: optimizer.init(cast(params)),
+    lambda grads, state, params: optimizer.update(cast(grads), state, cast(params)),
   )
 
 

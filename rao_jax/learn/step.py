@@ -17,8 +17,8 @@ from rao_jax.learn.losses import LossOptions, LossStats, means, merge, policy_gr
 from rao_jax.learn.packing import PackedRows, shift_targets
 from rao_jax.learn.state import TrainState, abstract_state, state_shardings
 from rao_jax.mesh import Rules
-from rao_jax.policy.sampling import entropy, token_logprobs
-from rao_jax.policy.transformer import Params, PolicyConfig, logits_of, packed_hidden
+from rao_jax.policy.scores import token_scores
+from rao_jax.policy.transformer import Params, PolicyConfig, packed_hidden
 
 
 @flax.struct.dataclass
@@ -49,23 +49,18 @@ def accumulate(
   """
   targets = shift_targets(rows)
 
-  def logprobs(p):
+  entropy = "train" if options.entropy_coefficient else "report" if options.report_entropy else "none"
+
+  def scores(p, entropy):
     hidden = packed_hidden(p, config, rows.tokens, rows.segment, rows.position, rules)
-    logits = logits_of(p, config, hidden)
-    return logits, token_logprobs(logits, targets.token, token_mask, temperature)
+    return token_scores(p, config, hidden, targets.token, token_mask, temperature, entropy, rules)
 
   def loss(p):
-    logits, logp = logprobs(p)
-    if options.entropy_coefficient:
-      spread = entropy(logits, token_mask, temperature)
-    elif options.report_entropy:
-      spread = entropy(jax.lax.stop_gradient(logits), token_mask, temperature)
-    else:
-      spread = jnp.zeros_like(logp)
+    logp, spread = scores(p, entropy)
     return policy_gradient_loss(
       logp, targets.behaviour_logp, targets.advantage, targets.weight, targets.is_action,
       spread, options, *scales,
-      reference_logp=None if reference is None else jax.lax.stop_gradient(logprobs(reference)[1]),
+      reference_logp=None if reference is None else jax.lax.stop_gradient(scores(reference, "none")[0]),
     )  # fmt: skip
 
   (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params)
@@ -127,7 +122,7 @@ class Learner:
     rep = rules.replicated
     acc_layout = Accumulated(self.layout.params, rep, jax.tree.map(lambda _: rep, zero_stats()))
     start = lambda: Accumulated(
-      jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), self.abstract.params), jnp.zeros(()), zero_stats()
+      jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), self.abstract.params), jnp.zeros(()), zero_stats()
     )
     self._start = jax.jit(start, out_shardings=acc_layout).lower().compile()
     acc = jax.tree.map(

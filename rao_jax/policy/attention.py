@@ -38,3 +38,15 @@ def attend(q: jax.Array, blocks: list[tuple[jax.Array, jax.Array, jax.Array]]) -
     out += jnp.einsum("bkmt,bktq->bkmq", e.astype(v.dtype), v, preferred_element_type=jnp.float32)
   out = (out / total).astype(q.dtype)
   return out.reshape(B, K, P, G, Q).transpose(0, 2, 1, 3, 4).reshape(B, P, H, Q)
+
+
+def within(mask: jax.Array, queries: jax.Array, keys: jax.Array, window: jax.Array | None) -> jax.Array:
+  """What is left of a mask bool[B, P, T] by a sliding window: keys less than `window` positions back.
+
+  Args:
+    mask: what the queries may see without it.
+    queries: i32[B, P], positions.
+    keys: i32[B, T] or i32[1, T], positions.
+    window: i32[], 1 or more; None leaves the mask as it is.
+  """
+  return mask if window is None else mask & (keys[:, None, :] > queries[:, :, None] - window)

@@ -1,8 +1,9 @@
 """The decoder-only transformer: declared as Flax NNX modules, used as a pure function of a parameter pytree.
 
-Rotary positions, grouped-query attention, RMSNorm, gated mlp, optional qk-norm, tied or separate output embedding.
-Layers are stacked along a leading axis and scanned. Training, prefill and decode all run `hidden_states`; they differ
-only in the blocks of keys that attention sees.
+Rotary positions, grouped-query attention, RMSNorm, gated mlp, tied or separate output embedding; by option what Qwen3
+(qk-norm), Qwen3-MoE (experts), Llama 3 (scaled rotary frequencies) and Gemma 3 (sliding windows, more norms) add.
+Layers are stacked along a leading axis and scanned; where they differ, the difference is a scanned array. Training,
+prefill and decode all run `hidden_states`; they differ only in the blocks of keys that attention sees.
 """
 
 import dataclasses
@@ -13,12 +14,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from rao_jax.mesh import Rules
-from rao_jax.policy.attention import attend
+from rao_jax.policy.attention import attend, within
+from rao_jax.policy.experts import mixture
 
 Params = dict[str, Any]
+ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
+NO_WINDOW = 1 << 30  # the window of full layers: wider than any context
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +32,25 @@ class PolicyConfig:
 
   Attributes:
     vocab_size: rows of the embedding (a multiple of 64 keeps every mesh happy).
-    layers, width, heads, kv_heads, head_size, mlp: L, D, H, K, Q, F of the shape comments.
+    layers, width, heads, kv_heads, head_size, mlp: L, D, H, K, Q, F of the shape comments; F of one expert if there
+      are experts.
     rope_base: base of the rotary frequencies.
+    rope_scaling: none; linear (frequencies divided by rope_factor); or llama3 (only those whose wave is longer than
+      rope_original / rope_low positions, with a smooth change from rope_original / rope_high on).
+    window: keys that a query of a sliding layer sees, its own included.
+    window_pattern: which layers slide, one letter a layer, S or F (full), repeated over the layers; empty is all full.
+    window_rope_base: base of the sliding layers, whose frequencies are not scaled.
     qk_norm: RMSNorm on each query and key head before rotation.
+    post_norms: RMSNorm on what attention and mlp give, before it is added to the stream.
+    norm_offset: norms multiply by 1 + scale.
+    embed_scale: embeddings are multiplied by sqrt(width).
+    query_scale: attention scores are divided by its square root; 0 takes head_size.
+    activation: of the mlp's gate, silu or gelu_tanh.
+    experts: E mlps a layer, of which a router picks experts_per_token for each token; 0 is one mlp for all.
+    norm_experts: the weights of the picked experts are scaled to sum to 1.
     tied: output logits reuse the input embedding.
-    dtype: of activations; param_dtype: of parameters. Softmax, norms and logits are float32 always.
+    context: positions that the policy was made for; 0 says nothing.
+    dtype: of activations; param_dtype: of parameters. Softmax, norms, router and logits are float32 always.
     unroll: layers are unrolled in the scan: faster for a few small layers on a CPU, slower to compile.
     remat: recompute each layer's activations in the backward pass instead of keeping them.
   """
@@ -44,9 +63,26 @@ class PolicyConfig:
   head_size: int
   mlp: int
   rope_base: float = 10_000.0
+  rope_scaling: str = "none"
+  rope_factor: float = 1.0
+  rope_low: float = 1.0
+  rope_high: float = 4.0
+  rope_original: int = 0
+  window: int = 0
+  window_pattern: str = ""
+  window_rope_base: float = 10_000.0
   qk_norm: bool = False
-  tied: bool = True
+  post_norms: bool = False
+  norm_offset: bool = False
   norm_eps: float = 1e-6
+  embed_scale: bool = False
+  query_scale: int = 0
+  activation: str = "silu"
+  experts: int = 0
+  experts_per_token: int = 0
+  norm_experts: bool = False
+  tied: bool = True
+  context: int = 0
   dtype: str = "float32"
   param_dtype: str = "float32"
   unroll: bool = False
@@ -57,12 +93,56 @@ class PolicyConfig:
       raise ValueError(f"policy.heads={self.heads} must be a multiple of policy.kv_heads={self.kv_heads}")
     if self.head_size % 2:
       raise ValueError(f"policy.head_size={self.head_size} must be even (rotary positions turn pairs)")
+    if self.activation not in ACTIVATIONS:
+      raise ValueError(f"policy.activation={self.activation!r}: choose one of {tuple(ACTIVATIONS)}")
+    if self.rope_scaling not in ("none", "linear", "llama3"):
+      raise ValueError(f"policy.rope_scaling={self.rope_scaling!r}: choose none, linear or llama3")
+    if self.rope_scaling == "none" and self.rope_factor != 1:
+      raise ValueError(f"policy.rope_factor={self.rope_factor} does nothing with rope_scaling=none: choose a scaling")
+    if self.rope_scaling == "llama3" and not (self.rope_original > 0 and self.rope_low < self.rope_high):
+      raise ValueError("policy.rope_scaling=llama3 needs rope_original > 0 and rope_low < rope_high")
+    if set(self.window_pattern) - {"S", "F"}:
+      raise ValueError(f"policy.window_pattern={self.window_pattern!r} may hold S and F only")
+    if ("S" in self.window_pattern) != (self.window > 0):
+      raise ValueError(
+        f"policy.window={self.window} and policy.window_pattern={self.window_pattern!r} need each other: set both, or "
+        "neither"
+      )
+    if self.experts and not 0 < self.experts_per_token <= self.experts:
+      raise ValueError(f"policy.experts_per_token={self.experts_per_token} must be from 1 to experts={self.experts}")
+    if not self.experts and (self.experts_per_token or self.norm_experts):
+      raise ValueError("policy.experts_per_token and policy.norm_experts do nothing with policy.experts=0")
+
+  @property
+  def sliding(self) -> np.ndarray | None:
+    """bool[L], the layers with a window; None if there are none."""
+    if "S" not in self.window_pattern:
+      return None
+    return np.resize(np.array(list(self.window_pattern)) == "S", self.layers)
 
 
-def rms_norm(x: jax.Array, scale: jax.Array, eps: float) -> jax.Array:
+def rms_norm(x: jax.Array, scale: jax.Array, config: PolicyConfig) -> jax.Array:
   y = x.astype(jnp.float32)
-  y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + eps)
-  return (y * scale.astype(jnp.float32)).astype(x.dtype)
+  y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), -1, keepdims=True) + config.norm_eps)
+  scale = scale.astype(jnp.float32)
+  return (y * (1 + scale if config.norm_offset else scale)).astype(x.dtype)
+
+
+def rotary(config: PolicyConfig, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Cosine and sine of positions i32[B, P], f32[B, P, 1, Q / 2]; with sliding layers [2, ...], theirs second."""
+  half = config.head_size // 2
+  exponent = -jnp.arange(half, dtype=jnp.float32) / half
+  freq = config.rope_base**exponent
+  if config.rope_scaling == "linear":
+    freq = freq / config.rope_factor
+  elif config.rope_scaling == "llama3":
+    waves = config.rope_original * freq / (2 * math.pi)  # in the context before it was stretched
+    kept = jnp.clip((waves - config.rope_low) / (config.rope_high - config.rope_low), 0, 1)
+    freq = freq * (kept + (1 - kept) / config.rope_factor)
+  if config.sliding is not None:
+    freq = jnp.stack([freq, config.window_rope_base**exponent])[:, None, None, None]
+  angle = positions[..., None, None].astype(jnp.float32) * freq
+  return jnp.cos(angle), jnp.sin(angle)
 
 
 def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
@@ -81,6 +161,11 @@ def project(x: jax.Array, w: jax.Array, axes: int = 1) -> jax.Array:
   return (x.reshape(-1, inner) @ w.reshape(inner, -1)).reshape(*batch, *out)
 
 
+def norm_param(config: PolicyConfig, size: int) -> nnx.Param:
+  fill = jnp.zeros if config.norm_offset else jnp.ones
+  return nnx.Param(fill((size,), jnp.dtype(config.param_dtype)))
+
+
 class Block(nnx.Module):
   """One layer: attention and gated mlp, each behind an RMSNorm and added to the stream."""
 
@@ -93,36 +178,60 @@ class Block(nnx.Module):
       return nnx.Param(normal(stddev)(rngs.params(), shape, dtype))
 
     self.config = c
-    self.attn_norm = nnx.Param(jnp.ones((c.width,), dtype))
+    self.attn_norm = norm_param(c, c.width)
     self.q = param(scale, c.width, c.heads, c.head_size)
     self.k = param(scale, c.width, c.kv_heads, c.head_size)
     self.v = param(scale, c.width, c.kv_heads, c.head_size)
     self.o = param((c.heads * c.head_size) ** -0.5 * out_scale, c.heads, c.head_size, c.width)
-    self.mlp_norm = nnx.Param(jnp.ones((c.width,), dtype))
-    self.gate = param(scale, c.width, c.mlp)
-    self.up = param(scale, c.width, c.mlp)
-    self.down = param(c.mlp**-0.5 * out_scale, c.mlp, c.width)
+    self.mlp_norm = norm_param(c, c.width)
+    if c.experts:
+      self.router = param(scale, c.width, c.experts)
+      self.expert_gate = param(scale, c.experts, c.width, c.mlp)
+      self.expert_up = param(scale, c.experts, c.width, c.mlp)
+      self.expert_down = param(c.mlp**-0.5 * out_scale, c.experts, c.mlp, c.width)
+    else:
+      self.gate = param(scale, c.width, c.mlp)
+      self.up = param(scale, c.width, c.mlp)
+      self.down = param(c.mlp**-0.5 * out_scale, c.mlp, c.width)
     if c.qk_norm:
-      self.q_norm = nnx.Param(jnp.ones((c.head_size,), dtype))
-      self.k_norm = nnx.Param(jnp.ones((c.head_size,), dtype))
+      self.q_norm = norm_param(c, c.head_size)
+      self.k_norm = norm_param(c, c.head_size)
+    if c.post_norms:
+      self.attn_post_norm = norm_param(c, c.width)
+      self.mlp_post_norm = norm_param(c, c.width)
 
-  def __call__(self, x: jax.Array, rope: tuple[jax.Array, jax.Array], attention: Callable, constrain: Callable):
+  def __call__(self, x: jax.Array, rope: tuple[jax.Array, jax.Array], attention: Callable, rules: Rules | None):
     """x [B, P, D] -> [B, P, D]; `attention(q, k, v)` adds what else the queries may see to this chunk's own keys."""
     c = self.config
+    constrain = rules.constrain if rules else lambda x, *axes: x
     w = lambda p: p[...].astype(c.dtype)
+    norm = lambda x, p: rms_norm(x, p[...], c)
     with jax.named_scope("attention"):
-      h = rms_norm(x, self.attn_norm[...], c.norm_eps)
+      h = norm(x, self.attn_norm)
       q, k, v = (project(h, w(p)) for p in (self.q, self.k, self.v))
       if c.qk_norm:
-        q, k = rms_norm(q, self.q_norm[...], c.norm_eps), rms_norm(k, self.k_norm[...], c.norm_eps)
+        q, k = norm(q, self.q_norm), norm(k, self.k_norm)
+      if c.query_scale not in (0, c.head_size):
+        q = q * (c.head_size / c.query_scale) ** 0.5  # `attend` divides by sqrt(head_size)
       q, k = constrain(rotate(q, *rope), "rows", None, "heads", None), rotate(k, *rope)
       k, v = (constrain(t.swapaxes(1, 2), "rows", "kv_heads", None, None) for t in (k, v))  # [B, K, P, Q]
       out, kept = attention(q, k, v)
-      x = constrain(x + project(out, w(self.o), 2), "rows", None, "act_embed")
+      out = project(out, w(self.o), 2)
+      if c.post_norms:
+        out = norm(constrain(out, "rows", None, "act_embed"), self.attn_post_norm)
+      x = constrain(x + out, "rows", None, "act_embed")
     with jax.named_scope("mlp"):
-      h = rms_norm(x, self.mlp_norm[...], c.norm_eps)
-      h = constrain(jax.nn.silu(project(h, w(self.gate))) * project(h, w(self.up)), "rows", None, "mlp")
-      x = constrain(x + project(h, w(self.down)), "rows", None, "act_embed")
+      h = norm(x, self.mlp_norm)
+      activation = ACTIVATIONS[c.activation]
+      if c.experts:
+        weights = [w(p) for p in (self.router, self.expert_gate, self.expert_up, self.expert_down)]
+        out = mixture(h, *weights, c.experts_per_token, c.norm_experts, activation, rules)
+      else:
+        h = constrain(activation(project(h, w(self.gate))) * project(h, w(self.up)), "rows", None, "mlp")
+        out = project(h, w(self.down))
+      if c.post_norms:
+        out = norm(constrain(out, "rows", None, "act_embed"), self.mlp_post_norm)
+      x = constrain(x + out, "rows", None, "act_embed")
     return x, kept
 
 
@@ -135,7 +244,7 @@ class Transformer(nnx.Module):
     self.embed = nnx.Param(normal(rngs.params(), (c.vocab_size, c.width), dtype))
     make_blocks = nnx.split_rngs(splits=c.layers)(nnx.vmap(lambda r: Block(c, r), in_axes=(0,), out_axes=0))
     self.blocks = make_blocks(rngs)
-    self.norm = nnx.Param(jnp.ones((c.width,), dtype))
+    self.norm = norm_param(c, c.width)
     if not c.tied:
       self.head = nnx.Param(normal(rngs.params(), (c.width, c.vocab_size), dtype))
 
@@ -147,6 +256,8 @@ PARAM_AXES = {
   "norm": (None,),
   "attn_norm": (None,),
   "mlp_norm": (None,),
+  "attn_post_norm": (None,),
+  "mlp_post_norm": (None,),
   "q_norm": (None,),
   "k_norm": (None,),
   "q": ("embed", "heads", None),
@@ -156,6 +267,10 @@ PARAM_AXES = {
   "gate": ("embed", "mlp"),
   "up": ("embed", "mlp"),
   "down": ("mlp", "embed"),
+  "router": ("embed", None),
+  "expert_gate": ("experts", "embed", "mlp"),
+  "expert_up": ("experts", "embed", "mlp"),
+  "expert_down": ("experts", "mlp", "embed"),
 }
 
 
@@ -190,31 +305,35 @@ def hidden_states(params: Params, config: PolicyConfig, tokens, positions, atten
     config: the policy's shape.
     tokens: i32[B, P].
     positions: i32[B, P], rotary positions, from 0 within each sequence.
-    attention: (q, k, v, cache of the layer) -> (out [B, P, H, Q], what to keep of this layer), where k and v
-      [B, K, P, Q] are the chunk's own.
+    attention: (q, k, v, cache of the layer, window of the layer) -> (out [B, P, H, Q], what to keep of this layer),
+      where k and v [B, K, P, Q] are the chunk's own; the window i32[] is None if no layer slides.
     caches: pytree with leading axis L, handed to `attention` layer by layer.
     rules: sharding rules for activations; None leaves them to the compiler.
   Returns:
     (hidden states [B, P, D] after the final norm, what `attention` kept, stacked [L, ...]).
   """
   constrain = rules.constrain if rules else lambda x, *axes: x
-  half = config.head_size // 2
-  freq = config.rope_base ** (-jnp.arange(half, dtype=jnp.float32) / half)
-  angle = positions[..., None, None].astype(jnp.float32) * freq  # [B, P, 1, Q / 2]
-  rope = (jnp.cos(angle), jnp.sin(angle))
+  ropes = rotary(config, positions)
   graph = _block_graph(config)
 
   def layer(x, per_layer):
-    block_params, cache = per_layer
+    block_params, cache, slides = per_layer
     block = nnx.merge(graph, nnx.State(block_params))
-    return block(x, rope, lambda q, k, v: attention(q, k, v, cache), constrain)
+    rope, window = ropes, None
+    if slides is not None:
+      rope = jax.tree.map(lambda both: jnp.where(slides, both[1], both[0]), ropes)
+      window = jnp.where(slides, config.window, NO_WINDOW)
+    return block(x, rope, lambda q, k, v: attention(q, k, v, cache, window), rules)
 
   if config.remat:
     layer = jax.checkpoint(layer)
-  x = constrain(params["embed"].astype(config.dtype)[tokens], "rows", None, "act_embed")
+  x = params["embed"][tokens].astype(config.dtype)  # in this order, gradients of a token's places add up in float32
+  if config.embed_scale:
+    x = x * jnp.asarray(config.width**0.5, x.dtype)
+  x = constrain(x, "rows", None, "act_embed")
   unroll = config.layers if config.unroll else 1
-  x, kept = jax.lax.scan(layer, x, (params["blocks"], caches), unroll=unroll)
-  return rms_norm(x, params["norm"], config.norm_eps), kept
+  x, kept = jax.lax.scan(layer, x, (params["blocks"], caches, config.sliding), unroll=unroll)
+  return rms_norm(x, params["norm"], config), kept
 
 
 def logits_of(params: Params, config: PolicyConfig, hidden: jax.Array) -> jax.Array:
@@ -236,7 +355,10 @@ def packed_hidden(params: Params, config: PolicyConfig, tokens, segment, positio
   S = tokens.shape[1]
   causal = jnp.tril(jnp.ones((S, S), bool))
   mask = causal & (segment[:, :, None] == segment[:, None, :])
-  attention = lambda q, k, v, _: (attend(q, [(k, v, mask)]), None)
+
+  def attention(q, k, v, _, window):
+    return attend(q, [(k, v, within(mask, positions, positions, window))]), None
+
   return hidden_states(params, config, tokens, positions, attention, rules=rules)[0]
 
 

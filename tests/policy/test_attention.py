@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rao_jax.policy.attention import attend
+from rao_jax.policy.attention import attend, within
 
 B, P, T, H, Q = 2, 3, 10, 4, 8
 
@@ -66,3 +66,11 @@ def test_block_of_which_nothing_is_seen_changes_nothing():
   q, k, v, mask = draw(kv_heads=2)
   empty = (k, v, np.zeros_like(mask))  # the empty cache of a fresh node
   np.testing.assert_array_equal(attend(q, [empty, (k, v, mask)]), attend(q, [(k, v, mask)]))
+
+
+def test_window_of_three_shows_a_query_its_own_key_and_the_two_before():
+  queries, keys = np.array([[4, 5]]), np.array([[0, 1, 2, 3, 4, 5]])
+  causal = keys[:, None] <= queries[..., None]
+  expected = [[[False, False, True, True, True, False], [False, False, False, True, True, True]]]
+  np.testing.assert_array_equal(within(causal, queries, keys, 3), expected)
+  np.testing.assert_array_equal(within(causal, queries, keys, None), causal)
