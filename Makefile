@@ -1,5 +1,6 @@
 # make demo       installs, trains both agents from scratch, writes runs/demo/report.html
-# make test       the quick tests        make test-full   the slow ones and those that need a browser
+# make test       the quick tests        make test-full   the slow ones and those that need a browser, and test-hf
+# make test-hf    models against transformers: installs torch (CPU) into a venv of its own
 # make lint       format and lint check  make clean       removes what make has made
 
 # The demo counts its time from here, installation included.
@@ -11,17 +12,20 @@ VENV ?= .venv
 DEMO = $(VENV)/bin/python -m rao_jax.demo --out=runs/demo
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 
-.PHONY: demo test test-full lint lock clean
+.PHONY: demo test test-full test-hf lint lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
 	$(DEMO)
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -q -m "not full" tests
+	$(VENV)/bin/python -m pytest -q -m "not full and not hf" tests
 
-test-full: $(VENV)/installed-dev
-	RAO_FULL=1 $(VENV)/bin/python -m pytest -q -m full tests
+test-full: $(VENV)/installed-dev test-hf
+	RAO_FULL=1 $(VENV)/bin/python -m pytest -q -m "full or registry" tests
+
+test-hf: $(VENV)/installed-hf
+	$(VENV)-hf/bin/python -m pytest -q -m hf tests
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
@@ -42,6 +46,16 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	$(PIP) -r requirements-dev.lock
 	touch $@
 
+# torch and transformers stay out of $(VENV), whose packages this one sees.
+$(VENV)/installed-hf: requirements-hf.lock $(VENV)/installed-dev
+	rm -rf $(VENV)-hf
+	$(VENV)/bin/python -m venv $(VENV)-hf
+	for hf in $(VENV)-hf/lib/python*/site-packages; do \
+	  echo "import site; site.addsitedir('$(abspath $(VENV))/lib/$$(basename $$(dirname $$hf))/site-packages')" > $$hf/base.pth; \
+	done
+	$(VENV)-hf/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile -r requirements-hf.lock
+	touch $@
+
 # Newest versions that setup.py allows; the setuptools that builds the editable install is pinned too.
 lock:
 	rm -rf .venv-lock
@@ -52,5 +66,5 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) .venv-lock build rao_jax.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-hf .venv-lock build rao_jax.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

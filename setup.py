@@ -39,9 +39,11 @@ setuptools.setup(
   extras_require={
     "cuda": ["jax[cuda12]"],
     "tpu": ["jax[tpu]"],
-    "hf": ["gguf>=0.10", "safetensors>=0.4", "tokenizers>=0.20"],
+    "models": ["gguf>=0.10", "tokenizers>=0.20"],  # GGUF files and the tokenizers of published models
+    "hf": ["torch>=2.10", "transformers>=5.0"],  # only to be compared with; safetensors folders need no extra
+    "judge": ["openai>=3.0"],
     "plan": ["libtpu"],
-    "dev": ["hypothesis>=6.100", "pytest>=8.0", "ruff>=0.9"],
+    "dev": ["hypothesis>=6.100", "openai>=3.0", "pytest>=8.0", "ruff>=0.9"],
   },
   classifiers=[
     "Programming Language :: Python :: 3.11",

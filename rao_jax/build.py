@@ -1,34 +1,51 @@
 """From a config to the parts of a run: what training and evaluation share."""
 
 import dataclasses
-import importlib
 import logging
 import pathlib
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+import optax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from rao_jax import envs
 from rao_jax.config import credit_options, loss_options, policy_config
 from rao_jax.envs.base import Environment, Task
+from rao_jax.hf_tokenizer import JSON_FILE, MODEL_FILE, HFTokenizer, load_tokenizer
+from rao_jax.judge.base import Ask, Verdicts
+from rao_jax.judge.calls import Calls
+from rao_jax.judge.endpoint import Endpoint
+from rao_jax.judge.policy import PolicyJudge, VerdictWorld
 from rao_jax.learn.losses import LossOptions
-from rao_jax.learn.state import TrainState, abstract_state, make_optimizer, make_schedule
+from rao_jax.learn.state import (
+  TrainState,
+  abstract_state,
+  init_state,
+  make_optimizer,
+  make_schedule,
+  state_shardings,
+  with_optimizer,
+)  # fmt: skip
 from rao_jax.learn.step import Learner
 from rao_jax.mesh import ROLLOUT_RULES, TRAIN_RULES, Rules, make_mesh
+from rao_jax.plugin import load_function
+from rao_jax.policy.pretrained import load_weights
 from rao_jax.policy.transformer import PolicyConfig
 from rao_jax.rollout.budget import Caps
+from rao_jax.rollout.chat import ChatProtocol
 from rao_jax.rollout.engine import Tree
 from rao_jax.rollout.frontier import Frontier
+from rao_jax.rollout.instructions import system_text
 from rao_jax.rollout.interpreter import Limits, MontyInterpreter
 from rao_jax.rollout.keys import fold_keys
-from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol
+from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol, TurnProtocol
 from rao_jax.rollout.scripted import demonstrate, texts
-from rao_jax.tokenizer import SentencePieceTokenizer, train_sentencepiece
+from rao_jax.tokenizer import SentencePieceTokenizer, Tokenizer, train_sentencepiece
 from rao_jax.tree.credit import CreditOptions
 
-TOKENIZER_FILE = "tokenizer.model"
 TOKENIZER_TREES = 64  # demonstrations that a tokenizer is trained on
 
 log = logging.getLogger(__name__)
@@ -41,12 +58,13 @@ class Run:
   config: ConfigDict
   environment: Environment
   caps: Caps
-  protocol: CompactProtocol
+  protocol: TurnProtocol
   interpreter: MontyInterpreter
   policy: PolicyConfig
   mesh: Mesh
   token_mask: np.ndarray  # bool[V]
   root_key: jax.Array
+  judge: Ask | None  # None where the environment's grades stand
 
   @property
   def train_rules(self) -> Rules:
@@ -91,6 +109,15 @@ class Run:
     optimizer = make_optimizer(lambda _: c.rate, c.clip, c.b1, c.b2, c.eps, c.weight_decay)
     return abstract_state(self.policy, optimizer, self.train_rules)
 
+  def init_state(self, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    """A fresh state, of random parameters or of those at config.policy.path."""
+    path = self.config.policy.path
+    if not path:
+      return init_state(self.policy, optimizer, self.train_rules, key)
+    params = load_weights(path, self.policy, self.train_rules)
+    layout = state_shardings(self.policy, optimizer, self.train_rules)
+    return with_optimizer(TrainState(params, (), (), ()), optimizer, layout)
+
   def trees(self, tasks: Sequence[Task], rollouts: int, stream: int, caps: Caps | None = None) -> list[Tree]:
     """Fresh trees, `rollouts` of each task as one group. Root keys follow from the seed and `stream` alone."""
     key = fold_keys(np.asarray(jax.random.key_data(self.root_key)), [stream])[0]
@@ -113,31 +140,38 @@ class Run:
   def credit_options(self) -> CreditOptions:
     return credit_options(self.config)
 
+  def verdicts(self, children: bool = True) -> Verdicts | None:
+    """For one batch of trees; without `children`, as in evaluations, only roots are judged, if they are at all."""
+    j = self.config.judge
+    if self.judge is None or not (children or j.roots):
+      return None
+    # A verdict of the policy fails as any tree does.
+    return Verdicts(self.judge, j.roots, children, "invalid" if j.kind == "policy" else j.unreachable)
+
   def close(self) -> None:
+    if isinstance(self.judge, Calls):
+      self.judge.close()
     self.interpreter.close()
 
 
-def load_attribute(path: str):
-  """`module:name` as in config.environment.factory."""
-  module, _, name = path.partition(":")
-  if not name:
-    raise ValueError(f"{path!r} must read module:name")
-  return getattr(importlib.import_module(module), name)
-
-
 def make_environment(config: ConfigDict) -> Environment:
-  return load_attribute(config.environment.factory)(**config.environment.options.to_dict())
+  return envs.make(config.environment.name, config.environment.options.to_dict())
 
 
 def make_run(config: ConfigDict, workdir: pathlib.Path) -> Run:
-  """Builds the parts; trains and saves a tokenizer if the workdir has none and the config names none."""
+  """Builds the parts; makes and saves a tokenizer if the workdir has none and the config names none."""
+  judge = called_judge(config)
   mesh = make_mesh(**config.mesh.to_dict())
   environment = make_environment(config)
   caps = Caps(**config.caps.to_dict())
   interpreter = MontyInterpreter(Limits(**config.sandbox.to_dict()))
   tokenizer = _tokenizer(config, workdir, environment, caps, interpreter)
-  protocol = CompactProtocol(tokenizer)
+  protocol = make_protocol(config, tokenizer, environment, caps, config.chat.system)
   policy = policy_config(config, tokenizer.vocab_size)
+  j = config.judge
+  if j.kind == "policy":
+    told = make_protocol(config, tokenizer, VerdictWorld(), dataclasses.replace(caps, max_depth=0))
+    judge = PolicyJudge(caps, told, interpreter, j.instruction, j.max_chars, j.verdict_tokens)
   return Run(
     config=config,
     environment=environment,
@@ -148,39 +182,72 @@ def make_run(config: ConfigDict, workdir: pathlib.Path) -> Run:
     mesh=mesh,
     token_mask=protocol.token_mask(policy.vocab_size),
     root_key=jax.random.key(config.seed),
+    judge=judge,
   )
 
 
-def _tokenizer(config, workdir, environment, caps, interpreter) -> SentencePieceTokenizer:
-  own = workdir / TOKENIZER_FILE
-  if own.exists():
-    return SentencePieceTokenizer.load(own)
-  if config.tokenizer.path:
-    tokenizer = SentencePieceTokenizer.load(config.tokenizer.path)
-  elif config.warm_start.from_workdir:
-    tokenizer = SentencePieceTokenizer.load(pathlib.Path(config.warm_start.from_workdir) / TOKENIZER_FILE)
+def called_judge(config: ConfigDict) -> Calls | None:
+  """The judge that config.judge.kind names, if it is one to call."""
+  j = config.judge
+  if j.kind == "endpoint":
+    e = j.endpoint
+    judge = Endpoint(
+      j.model, j.instruction, j.max_chars, j.request.to_dict(), e.base_url, e.api_key_variable, e.timeout,
+      e.max_retries, e.asks,
+    )  # fmt: skip
+  elif ":" in j.kind:
+    judge = load_function(j.kind, f"config.judge.kind={j.kind!r}")
   else:
-    tokenizer = train_tokenizer(config, environment, caps, interpreter)
-  tokenizer.save(own)
+    return None
+  return Calls(judge, j.in_flight)
+
+
+def make_protocol(
+  config: ConfigDict, tokenizer: Tokenizer, environment: Environment, caps: Caps, system: str = ""
+) -> TurnProtocol:
+  """The turn format of agents in `environment`; `system` replaces what it tells a chat model."""
+  if config.protocol == "compact":
+    return CompactProtocol(tokenizer)
+  protocol = ChatProtocol(tokenizer, system or system_text(environment, caps))
+  if caps.output_tokens < protocol.frame + 2:
+    raise ValueError(
+      f"config.caps.output_tokens={caps.output_tokens} must be at least {protocol.frame + 2}: {protocol.frame} tokens "
+      "are around every output, and it needs some text"
+    )
+  return protocol
+
+
+def _tokenizer(config, workdir, environment, caps, interpreter) -> Tokenizer:
+  """The workdir's own; else the one that the config names or implies, of which the workdir keeps a copy."""
+  for name in (JSON_FILE, MODEL_FILE):
+    if (workdir / name).exists():
+      return load_tokenizer(workdir / name)
+  # Parameters from another run are those of its tokenizer.
+  path = config.tokenizer.path or config.warm_start.from_workdir or config.policy.path
+  tokenizer = load_tokenizer(path) if path else make_tokenizer(config, environment, caps, interpreter)
+  tokenizer.save(workdir / (JSON_FILE if isinstance(tokenizer, HFTokenizer) else MODEL_FILE))
   return tokenizer
 
 
-def train_tokenizer(config, environment, caps, interpreter) -> SentencePieceTokenizer:
-  """A tokenizer for the demonstrations: a first one, of bytes and the environment's pieces, renders the sample."""
+def make_tokenizer(config, environment, caps, interpreter) -> SentencePieceTokenizer:
+  """A tokenizer of bytes and the environment's pieces; where there are demonstrations, it learns more from a sample."""
+  pieces = (*getattr(environment, "pieces", ()), CUT_MARK)
+  first = train_sentencepiece([], CONTROLS, pieces, 0)
   if not config.warm_start.tasks:
-    raise ValueError(
-      "config.tokenizer.path is empty and config.warm_start.tasks names no demonstrations to train a tokenizer on: "
-      "set one of them"
-    )
+    return first
   wide = dataclasses.replace(caps, window=1 << 20, turn_tokens=1 << 14, output_tokens=1 << 14)
-  pieces = (*environment.pieces, CUT_MARK)
-  first = CompactProtocol(train_sentencepiece([], CONTROLS, pieces, 0))
   tasks = demonstration_tasks(config, environment, TOKENIZER_TREES)
-  trees = demonstrate(tasks, environment, demonstrator(config, environment), wide, first, interpreter, config.seed)
-  return train_sentencepiece(texts(list(trees)), CONTROLS, pieces, config.tokenizer.learned)
+  script = demonstrator(config, environment)
+  trees = demonstrate(tasks, environment, script, wide, CompactProtocol(first), interpreter, config.seed)
+  return train_sentencepiece(texts(list(trees)), CONTROLS, pieces, config.tokenizer.learned, config.tokenizer.prose)
 
 
 def demonstrator(config: ConfigDict, environment: Environment):
+  if not hasattr(environment, "demonstrator"):
+    raise ValueError(
+      f"config.environment.name={config.environment.name!r} has no demonstrator to clone: set "
+      "config.warm_start.tokens=0 and leave config.warm_start.tasks empty"
+    )
   return environment.demonstrator(config.warm_start.demonstrator, **config.warm_start.slips.to_dict())
 
 

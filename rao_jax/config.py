@@ -5,10 +5,16 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from rao_jax.learn.losses import LossOptions
+from rao_jax.policy.presets import PRESETS
+from rao_jax.policy.pretrained import config_of
 from rao_jax.policy.transformer import PolicyConfig
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.interpreter import Limits
 from rao_jax.tree.credit import CreditOptions
+
+FREE_OF_PRESET = ("vocab_size", "dtype", "param_dtype", "unroll", "remat")
+PROTOCOLS = ("compact", "chat")
+JUDGES = ("rule", "sparse", "policy", "endpoint")
 
 
 def base_config() -> ConfigDict:
@@ -21,12 +27,17 @@ def base_config() -> ConfigDict:
   c.max_seconds = 0.0  # stop after so many seconds of training, evaluations included; 0 is no limit
 
   c.environment = ConfigDict()
-  c.environment.factory = "rao_jax.envs.textcraft.factory:make"  # module:function, called with `options`
-  c.environment.options = ConfigDict()  # keyword arguments of the factory
+  c.environment.name = "textcraft_synth"  # a world of rao_jax/envs/__init__.py, or module:function of your own
+  c.environment.options = ConfigDict()  # keyword arguments of the function
 
   c.tasks = ConfigDict()
   c.tasks.train = ConfigDict()  # split -> root tasks of it in every step
   c.tasks.dev = ConfigDict()  # split -> tasks of it in every evaluation
+  c.tasks.test = ConfigDict()  # split -> tasks of the final comparison of `agents`
+
+  # Agents of the same experiment file to train side by side and compare on tasks.test, the first against the others:
+  # `get_config(agent)` gives the config of each, below WORKDIR/agent. Empty trains this config alone.
+  c.agents = ()
 
   c.mesh = ConfigDict()
   c.mesh.data = -1  # devices along each axis; -1 for the rest
@@ -34,7 +45,11 @@ def base_config() -> ConfigDict:
   c.mesh.tensor = 1
 
   c.policy = ConfigDict()
-  c.policy.vocab_size = 0  # rows of the embedding; 0 takes the tokenizer's, rounded up to a multiple of 64
+  # A published model to start from: a folder with config.json and safetensors, or a GGUF file. Its numbers hold, as
+  # those of a preset do, and its tokenizer, unless config.tokenizer.path names another.
+  c.policy.path = ""
+  c.policy.preset = ""  # numbers of a published model, see policy/presets.py; those below that describe it stay unset
+  c.policy.vocab_size = 0  # rows of the embedding; 0 takes the preset's, or the tokenizer's up to a multiple of 64
   c.policy.layers = 3
   c.policy.width = 128
   c.policy.heads = 4
@@ -47,12 +62,22 @@ def base_config() -> ConfigDict:
   c.policy.norm_eps = 1e-6
   c.policy.dtype = "float32"
   c.policy.param_dtype = "float32"
+  for field in dataclasses.fields(PolicyConfig):  # what published models add; see policy/transformer.py
+    if field.name not in c.policy and field.default is not dataclasses.MISSING:
+      c.policy[field.name] = field.default
   c.policy.unroll = False  # unroll the layers: faster for a few small ones on a CPU, slower to compile
   c.policy.remat = False  # recompute activations in the backward pass
 
   c.tokenizer = ConfigDict()
-  c.tokenizer.path = ""  # a sentencepiece model with the control tokens; empty trains one on demonstrations
-  c.tokenizer.learned = 16  # pieces learned beyond the environment's own and single characters
+  # A tokenizer.json, a sentencepiece model, a folder with one of them, or a GGUF file. Empty: that of policy.path, or
+  # one that is made of the environment's pieces.
+  c.tokenizer.path = ""
+  c.tokenizer.learned = 16  # pieces learned beyond those, from the demonstrations of a warm start if there is one
+  c.tokenizer.prose = False  # those may hold a space: for worlds with real text
+
+  c.protocol = "compact"  # turns between control tokens of our own; "chat": the turns of a pretrained chat model
+  c.chat = ConfigDict()
+  c.chat.system = ""  # text of the system's turn; empty: the environment's instructions, the Python, how to answer
 
   c.caps = ConfigDict()  # hard limits; see rollout/budget.py
   for field in dataclasses.fields(Caps):
@@ -72,10 +97,29 @@ def base_config() -> ConfigDict:
   c.credit = ConfigDict()  # the paper's rule by default; see tree/credit.py
   c.credit.delegation_bonus = 0.0  # lambda
   c.credit.baseline = "leave_one_out"
-  c.credit.sparse = False
   c.credit.leaf_scale = False
   c.credit.depth_weighting = True
   c.credit.depth_weight_cap = 0.0  # 0 is no cap
+
+  c.judge = ConfigDict()  # who says whether a node below the roots succeeded; evaluations ask about roots only
+  # rule: the environment. sparse: nodes take their root's success. policy: itself, in the same batches. endpoint: a
+  # model over HTTP. module:function: your own, see judge/base.py. The last three: 0 for a node without finish message.
+  c.judge.kind = "rule"
+  c.judge.roots = False  # it judges roots too, in evaluations as well
+  c.judge.instruction = "Judge an agent by its record: did it meet its goal?"  # to a model; followed by how to answer
+  c.judge.max_chars = 8000  # of the record that a model is shown; the policy's window binds as well
+  c.judge.verdict_tokens = 64  # tokens that a verdict of the policy may sample
+  c.judge.model = ""  # of the endpoint
+  c.judge.request = ConfigDict()  # more fields of a request, e.g. max_tokens; temperature is 0 if not among them
+  # Of `endpoint` and `module:function`; what follows may change on resuming.
+  c.judge.in_flight = 8  # calls at a time
+  c.judge.unreachable = "stop"  # without a verdict the run stops with a checkpoint; "invalid" drops the tree
+  c.judge.endpoint = ConfigDict()
+  c.judge.endpoint.base_url = ""  # e.g. http://localhost:8000/v1
+  c.judge.endpoint.api_key_variable = "OPENAI_API_KEY"  # environment variable of the key; empty where none is needed
+  c.judge.endpoint.timeout = 60.0  # seconds
+  c.judge.endpoint.max_retries = 8  # of a request, with backoff: about 40 s without the time-outs
+  c.judge.endpoint.asks = 3  # requests for a reply that holds a score
 
   c.loss = ConfigDict()  # see learn/losses.py
   c.loss.surrogate = "cispo"
@@ -133,21 +177,57 @@ def base_config() -> ConfigDict:
   c.compile_cache = ""  # folder of the persistent compilation cache; empty is none
 
   c.lock()  # a misspelt key in an experiment is an error; the groups below have keys of the environment's choosing
-  for group in (c.environment.options, c.tasks.train, c.tasks.dev, c.warm_start.tasks, c.warm_start.slips):
+  for group in (
+    c.environment.options, c.tasks.train, c.tasks.dev, c.tasks.test, c.judge.request, c.warm_start.tasks,
+    c.warm_start.slips,
+  ):  # fmt: skip
     group.unlock()
   return c
 
 
 def policy_config(c: ConfigDict, vocab_size: int) -> PolicyConfig:
-  rows = c.policy.vocab_size or -(-vocab_size // 64) * 64
-  if rows < vocab_size:
-    raise ValueError(f"config.policy.vocab_size={rows} is less than the tokenizer's {vocab_size}: set it to 0")
-  return PolicyConfig(**{**c.policy.to_dict(), "vocab_size": rows})
+  """The policy that config.policy describes, for a tokenizer of `vocab_size` tokens.
+
+  With a preset or a path, only FREE_OF_PRESET may differ from it: other numbers are an error, not overruled.
+  """
+  values = c.policy.to_dict()
+  preset, path = values.pop("preset"), values.pop("path")
+  rows = -(-vocab_size // 64) * 64
+  if preset and path:
+    raise ValueError(f"config.policy.preset={preset} and config.policy.path={path}: leave out one of them")
+  if preset or path:
+    if preset and preset not in PRESETS:
+      raise ValueError(f"config.policy.preset={preset!r}: choose one of {tuple(PRESETS)}")
+    numbers = dataclasses.asdict(PRESETS[preset] if preset else config_of(path))
+    unset, source = base_config().policy, f"preset={preset}" if preset else f"path={path}"
+    for name, value in values.items():
+      if name not in FREE_OF_PRESET and value not in (unset[name], numbers[name]):
+        raise ValueError(
+          f"config.policy.{name}={value}, but config.policy.{source} says {numbers[name]}: leave it unset, or leave "
+          f"out the {source.partition('=')[0]} and set every number"
+        )
+    rows = numbers["vocab_size"]
+    values = numbers | {name: values[name] for name in FREE_OF_PRESET}
+  values["vocab_size"] = c.policy.vocab_size or rows
+  policy = PolicyConfig(**values)
+  if policy.vocab_size < vocab_size:
+    if path:
+      raise ValueError(f"the tokenizer has {vocab_size} tokens, config.policy.path={path} {policy.vocab_size} only")
+    raise ValueError(
+      f"config.policy.vocab_size={policy.vocab_size} is less than the tokenizer's {vocab_size}: set it to "
+      f"{-(-vocab_size // 64) * 64 if preset else 0}"
+    )
+  if policy.context and c.caps.window > policy.context:
+    raise ValueError(
+      f"config.caps.window={c.caps.window} is beyond the {policy.context} positions that the policy was made for: "
+      f"set it to {policy.context} or less"
+    )
+  return policy
 
 
 def credit_options(c: ConfigDict) -> CreditOptions:
   values = {**c.credit.to_dict(), "depth_weight_cap": c.credit.depth_weight_cap or None}
-  return CreditOptions(max_depth=c.caps.max_depth, **values)
+  return CreditOptions(max_depth=c.caps.max_depth, sparse=c.judge.kind == "sparse", **values)
 
 
 def loss_options(c: ConfigDict) -> LossOptions:
@@ -161,6 +241,8 @@ def validate(c: ConfigDict) -> None:
   Caps(**c.caps.to_dict())
   credit_options(c)
   loss_options(c)
+  validate_judge(c)
+  validate_protocol(c)
   if c.credit.baseline == "leave_one_out" and c.rollouts_per_task < 2:
     raise ValueError(
       f"config.rollouts_per_task={c.rollouts_per_task} leaves no other tree for the leave-one-out baseline: set 2 or "
@@ -173,6 +255,11 @@ def validate(c: ConfigDict) -> None:
     )
   if c.loss.normaliser not in ("trajectory", "token"):
     raise ValueError(f"config.loss.normaliser={c.loss.normaliser!r}: choose 'trajectory' or 'token'")
+  if c.policy.param_dtype != "float32":
+    raise ValueError(
+      f"config.policy.param_dtype={c.policy.param_dtype!r} loses updates smaller than 1/512 of a weight: set it to "
+      "float32; config.policy.dtype may be bfloat16"
+    )
   if c.rollout.temperature <= 0:
     raise ValueError(f"config.rollout.temperature={c.rollout.temperature}: training needs a temperature above 0")
   needed = c.caps.window + c.rollout.steps
@@ -200,7 +287,44 @@ def validate(c: ConfigDict) -> None:
       f"config.warm_start.tokens={c.warm_start.tokens}, but config.warm_start.tasks names no demonstrations: name a "
       "split, e.g. config.warm_start.tasks.train_easy = 100, or set it to 0"
     )
+  if c.agents and not c.tasks.test:
+    raise ValueError(f"config.agents={tuple(c.agents)}, but config.tasks.test names no split to compare them on")
   if not c.tasks.train:
     raise ValueError("config.tasks.train names no split to train on, e.g. config.tasks.train.train_medium = 16")
   if c.learn.minibatches < 1 or c.steps < 0:
     raise ValueError("config.learn.minibatches must be at least 1 and config.steps at least 0")
+
+
+def validate_protocol(c: ConfigDict) -> None:
+  if c.protocol not in PROTOCOLS:
+    raise ValueError(f"config.protocol={c.protocol!r}: choose one of {PROTOCOLS}")
+  if c.protocol == "compact" and (c.policy.path or c.chat.system):
+    key = "policy.path" if c.policy.path else "chat.system"
+    raise ValueError(f"config.{key} is for chat models: set config.protocol=chat, or leave it empty")
+  if c.protocol == "chat" and not (c.policy.path or c.tokenizer.path or c.warm_start.from_workdir):
+    raise ValueError(
+      "config.protocol=chat needs the tokenizer of a chat model: set config.policy.path, or config.tokenizer.path"
+    )
+
+
+def validate_judge(c: ConfigDict) -> None:
+  j = c.judge
+  if j.kind not in JUDGES and ":" not in j.kind:
+    raise ValueError(f"config.judge.kind={j.kind!r}: choose one of {JUDGES}, or module:function for one of your own")
+  if j.unreachable not in ("stop", "invalid"):
+    raise ValueError(f"config.judge.unreachable={j.unreachable!r}: choose 'stop' or 'invalid'")
+  if j.roots and j.kind in ("rule", "sparse"):
+    raise ValueError(f"config.judge.roots does nothing with config.judge.kind={j.kind}: unset it or choose a judge")
+  if j.kind == "endpoint" and not (j.endpoint.base_url and j.model):
+    raise ValueError(
+      "config.judge.kind=endpoint needs config.judge.endpoint.base_url, e.g. http://localhost:8000/v1, and "
+      "config.judge.model"
+    )
+  for name, value, least in (
+    ("max_chars", j.max_chars, 256), ("verdict_tokens", j.verdict_tokens, 1), ("in_flight", j.in_flight, 1),
+    ("endpoint.asks", j.endpoint.asks, 1), ("endpoint.max_retries", j.endpoint.max_retries, 0),
+  ):  # fmt: skip
+    if value < least:
+      raise ValueError(f"config.judge.{name}={value} must be at least {least}")
+  if j.endpoint.timeout <= 0:
+    raise ValueError(f"config.judge.endpoint.timeout={j.endpoint.timeout} must be above 0 seconds")

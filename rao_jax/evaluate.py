@@ -74,6 +74,8 @@ def evaluate_workdir(
     config.rollout.cache_ladder = (*shorter, window + config.rollout.steps)
     config.learn.row_lengths = (max(window, *config.learn.row_lengths),)
     config.learn.tokens_per_microbatch = max(*config.learn.row_lengths, config.learn.tokens_per_microbatch)
+  if not config.judge.roots:
+    config.judge.kind = "rule"  # nodes below the roots are not judged here
   validate(config)
   use_compile_cache(config)
   run = make_run(config, workdir)

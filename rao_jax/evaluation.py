@@ -19,14 +19,17 @@ def evaluate(
   run: Run, frontier: Frontier, params: Params, tasks: Sequence[Task], temperature: float,
   on_tick: Callable[[Sequence[Tree]], None] = len,
 ) -> list[Tree]:  # fmt: skip
-  """One tree for every task, worked to its end; params under the rollout's sharding."""
+  """One tree for every task, worked to its end; params under the rollout's sharding.
+
+  Success is that of roots, so nodes below them are not judged here.
+  """
   trees = run.trees(tasks, 1, EVALUATION_STREAM, run.evaluation_caps)
-  collect(params, trees, frontier, temperature, on_tick)
+  collect(params, trees, frontier, temperature, on_tick, run.verdicts(children=False))
   return trees
 
 
 def wilson(successes: float, n: int, z: float = 1.96) -> tuple[float, float]:
-  """95% Wilson score interval of a proportion (Wilson 1927)."""
+  """95% Wilson score interval of a proportion (Wilson 1927); of a mean of scores in [0, 1] it is wide enough too."""
   if n == 0:
     return 0.0, 1.0
   p = successes / n

@@ -64,7 +64,7 @@ class SentencePieceTokenizer:
 
 
 def train_sentencepiece(
-  texts: Iterable[str], controls: Sequence[str], pieces: Sequence[str], learned: int = 32
+  texts: Iterable[str], controls: Sequence[str], pieces: Sequence[str], learned: int = 32, prose: bool = False
 ) -> SentencePieceTokenizer:
   """Trains a lossless tokenizer: no normalisation, no added spaces, digits apart, bytes for what is left.
 
@@ -73,16 +73,18 @@ def train_sentencepiece(
     controls: names of control tokens; ids from 0 on, in this order (the first is padding).
     pieces: texts that are always one token, the longest match first.
     learned: how many pieces are learned from `texts` beyond single characters, at most.
+    prose: learned pieces may hold a space, which saves a third of the tokens of English; otherwise a space is a token.
   """
   texts = list(texts)
   chars = {c for text in texts for c in text} | {" ", "\n"}
+  pieces = list(dict.fromkeys([*pieces, "\n"] if prose else [*pieces, " ", "\n"]))
   out = io.BytesIO()
   sentencepiece.SentencePieceTrainer.train(
     # A sentence may not be empty nor hold a line break; line breaks are a piece of their own.
     sentence_iterator=iter([line for text in texts for line in text.split("\n") if line] or ["a"]),
     model_writer=out,
     model_type="bpe",
-    vocab_size=len(controls) + 1 + 256 + len({*pieces, " ", "\n"}) + len(chars) + learned,
+    vocab_size=len(controls) + 1 + 256 + len(pieces) + len(chars) + learned,
     hard_vocab_limit=False,
     normalization_rule_name="identity",
     add_dummy_prefix=False,
@@ -94,7 +96,7 @@ def train_sentencepiece(
     eos_id=-1,
     unk_id=len(controls),
     control_symbols=list(controls),
-    user_defined_symbols=[piece.replace(" ", SPACE_MARK) for piece in dict.fromkeys([*pieces, " ", "\n"])],
+    user_defined_symbols=[piece.replace(" ", SPACE_MARK) for piece in pieces],
     character_coverage=1.0,
     max_sentence_length=1 << 20,
     num_threads=1,

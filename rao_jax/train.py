@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import pathlib
+import sys
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -18,11 +19,13 @@ from ml_collections import ConfigDict, config_flags
 
 from rao_jax.build import Run, demonstration_tasks, demonstrator, make_run, task_indices
 from rao_jax.checkpoint import Checkpointer
+from rao_jax.compare import Comparison, train_and_compare
 from rao_jax.config import validate
 from rao_jax.evaluation import evaluate
+from rao_jax.judge.base import JudgeUnreachable
 from rao_jax.learn.losses import normalisers
 from rao_jax.learn.packing import fill, microbatches
-from rao_jax.learn.state import TrainState, init_state, with_optimizer
+from rao_jax.learn.state import TrainState, with_optimizer
 from rao_jax.learn.step import Learner
 from rao_jax.learn.warmstart import clone
 from rao_jax.metrics import MetricWriter
@@ -122,7 +125,10 @@ class Loop:
   def run(
     self, state: TrainState, step: int, meta: dict[str, Any], fresh: bool, profile_steps: Sequence[int]
   ) -> dict[str, Any]:
-    """Steps until the config's end; a fresh state is evaluated and saved as step 0."""
+    """Steps until the config's end; a fresh state is evaluated and saved as step 0.
+
+    A judge that stays unreachable ends them early: JudgeUnreachable, once the state of the last step is saved.
+    """
     c, last = self.config, {}
     bar = self.screen.bar(c.steps, "step", initial=step)
     saved = step
@@ -130,24 +136,31 @@ class Loop:
       if c.evaluation.every:
         last = self.evaluate(state, step)
       self.checkpoints.save(step, state, dict(meta))
-    while step < c.steps and not self._spent(meta):
-      began = time.monotonic()
-      profiled = step + 1 in profile_steps
-      with jax.profiler.trace(str(self.workdir / "profile")) if profiled else contextlib.nullcontext():
-        state, metrics = self.step(state, step, meta)
-      step += 1
-      meta["seconds"] += time.monotonic() - began
-      final = step == c.steps or self._spent(meta)
-      if c.evaluation.every and (step % c.evaluation.every == 0 or final):
+    try:
+      while step < c.steps and not self._spent(meta):
         began = time.monotonic()
-        last = self.evaluate(state, step)
+        profiled = step + 1 in profile_steps
+        with jax.profiler.trace(str(self.workdir / "profile")) if profiled else contextlib.nullcontext():
+          state, metrics = self.step(state, step, meta)
+        step += 1
         meta["seconds"] += time.monotonic() - began
-        self.checkpoints.save_best(step, state, meta, score=last["eval/success"])
-      if step % c.checkpoint.every == 0 or final:
+        final = step == c.steps or self._spent(meta)
+        if c.evaluation.every and (step % c.evaluation.every == 0 or final):
+          began = time.monotonic()
+          last = self.evaluate(state, step)
+          meta["seconds"] += time.monotonic() - began
+          self.checkpoints.save_best(step, state, meta, score=last["eval/success"])
+        if step % c.checkpoint.every == 0 or final:
+          self.checkpoints.save(step, state, dict(meta))
+          saved = step
+        bar.update(1)
+        self.screen.step(step, c.steps, metrics)
+    except JudgeUnreachable as e:
+      if saved < step:
         self.checkpoints.save(step, state, dict(meta))
-        saved = step
-      bar.update(1)
-      self.screen.step(step, c.steps, metrics)
+      raise JudgeUnreachable(
+        f"{e}\nthe state of step {step} is saved below {self.workdir}: the same command goes on from there"
+      ) from e
     if saved < step:
       self.checkpoints.save(step, state, dict(meta))
     bar.close()
@@ -169,7 +182,9 @@ class Loop:
       tasks += [source[int(i)] for i in task_indices(c.seed, step, n, len(source))]
     trees = run.trees(tasks, c.rollouts_per_task, step)
     before = self.frontier.counts.copy()
-    collect(self._to_rollout(state.params), trees, self.frontier, c.rollout.temperature)
+    judged = collect(
+      self._to_rollout(state.params), trees, self.frontier, c.rollout.temperature, verdicts=run.verdicts()
+    )
     clock.lap("rollout")
     buffer, assigned = self._credit([record(tree) for tree in trees])
     clock.lap("credit")
@@ -177,9 +192,10 @@ class Loop:
     clock.lap("update")
 
     counts = self.frontier.counts - before
-    meta["sampled"] += counts["sampled"]
+    meta["sampled"] += counts["sampled"] - judged.get("judge/tokens", 0)
     metrics = {
       **tree_metrics(trees, "train"),
+      **judged,
       **learned,
       **credit_metrics(assigned),
       **funnel(trees, assigned, learned),
@@ -288,8 +304,7 @@ def warm_start(
     _, state, meta = restored
     read = meta["warm_start_tokens"]
   elif w.tokens == 0:
-    optimizer_state = init_state(run.policy, learner.optimizer, run.train_rules, key)
-    state, read = optimizer_state, 0
+    state, read = run.init_state(learner.optimizer, key), 0
   else:
     state, read = clone_demonstrations(run, writer, screen, key)
     state = with_optimizer(state, learner.optimizer, learner.layout)
@@ -318,21 +333,23 @@ def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: ja
     f"{shown['demonstrations/tokens_per_node']:.0f} a node, success {shown['demonstrations/success']:.2f}"
   )
   learner = run.cloning_learner()
-  state = init_state(run.policy, learner.optimizer, run.train_rules, key)
+  state = run.init_state(learner.optimizer, key)
   bar = screen.bar(w.tokens, "warm start", unit="tok")
-  read, since, guard = 0, time.monotonic(), FiniteGuard(c.learn.max_skipped)
+  read, since, guard, losses = 0, time.monotonic(), FiniteGuard(c.learn.max_skipped), []
   updates = clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed)
   for state, now, metrics in updates:  # noqa: B007 (the last one is returned)
+    guard.check(metrics, f"warm start, {now} tokens", "config.warm_start.rate")
+    losses = [*losses[-99:], metrics["loss"]]
+    loss = float(np.mean(losses))
     bar.update(now - read)
+    bar.set_postfix_str(f"loss {loss:.3f}")
     if screen.quiet and now * 10 // w.tokens > read * 10 // w.tokens:
-      screen.line(f"warm start {now}/{w.tokens} tokens  loss {metrics['loss']:.3f}")
+      screen.line(f"warm start {now}/{w.tokens} tokens  loss {loss:.3f}")
     read = now
-    guard.check(metrics, f"warm start, {read} tokens", "config.warm_start.rate")
-    bar.set_postfix_str(f"loss {metrics['loss']:.3f}")
   bar.close()
   seconds = time.monotonic() - since
-  writer.write(0, shown | {"warmstart/loss": metrics["loss"], "warmstart/tokens": read, "time/warm_start": seconds})
-  screen.line(f"warm start: {read} tokens in {seconds:.0f} s, last loss {metrics['loss']:.3f}")
+  writer.write(0, shown | {"warmstart/loss": loss, "warmstart/tokens": read, "time/warm_start": seconds})
+  screen.line(f"warm start: {read} tokens in {seconds:.0f} s, loss of the last {len(losses)} updates {loss:.3f}")
   return state, read
 
 
@@ -383,12 +400,16 @@ def memory_report(run: Run, learner: Learner, frontier: Frontier, seconds: float
 
 
 def refuse_changes(old: ConfigDict, new: ConfigDict) -> None:
-  """A workdir belongs to one config: what may change on resuming is how long to go on and how to report.
+  """A workdir belongs to one config: how long to go on, how to report and how to reach the judge may change.
 
   With other `steps` the learning rate follows the new schedule from there on: the run is then not the one that would
   have had so many steps from its start.
   """
-  free = ("steps", "sampled_tokens", "max_seconds", "evaluation", "checkpoint", "log", "compile_cache")
+  keys = (
+    "steps", "sampled_tokens", "max_seconds", "evaluation", "checkpoint", "log", "compile_cache", "judge.in_flight",
+    "judge.unreachable", "judge.endpoint",
+  )  # fmt: skip
+  free = tuple(f"config.{key}." for key in keys)
 
   def flat(prefix, value):
     if isinstance(value, dict):
@@ -398,7 +419,7 @@ def refuse_changes(old: ConfigDict, new: ConfigDict) -> None:
       yield prefix, list(value) if isinstance(value, tuple) else value
 
   a, b = (dict(flat("config", c.to_dict())) for c in (old, new))
-  changed = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and k.split(".")[1] not in free)
+  changed = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and not f"{k}.".startswith(free))
   if changed:
     rows = "\n".join(f"  {k}: {a.get(k)!r} in the workdir, {b.get(k)!r} asked for" for k in changed)
     raise ValueError(f"this workdir was made with another config:\n{rows}\nuse a fresh --workdir, or the old values")
@@ -414,12 +435,29 @@ def use_compile_cache(config: ConfigDict) -> None:
     jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(config.compile_cache).absolute()))
 
 
+def compare_agents(f: flags.FlagValues) -> None:
+  """Trains and compares the agents that the experiment names; see config.agents."""
+  if f.dry_run or f.profile_steps:
+    raise app.UsageError(f"--dry_run and --profile_steps are for one agent: add :{f.config.agents[0]} to --config")
+  validate(f.config)
+  experiment = config_flags.get_config_filename(f["config"]).partition(":")[0]
+  words = [f"--config.{key}={value}" for key, value in config_flags.get_override_values(f["config"]).items()]
+  tests = f.config.tasks.test.to_dict()
+  train_and_compare(Comparison(experiment, tuple(f.config.agents), pathlib.Path(f.workdir), tests, words))
+
+
 def main(argv: Sequence[str]) -> None:
   if len(argv) > 1:
     raise app.UsageError(f"left over on the command line: {argv[1:]}; settings read --config.key=value")
   quieten()
   f = flags.FLAGS
-  train(f.config, f.workdir, quiet=f.quiet, dry_run=f.dry_run, profile_steps=[int(n) for n in f.profile_steps])
+  if f.config.agents:
+    compare_agents(f)
+    return
+  try:
+    train(f.config, f.workdir, quiet=f.quiet, dry_run=f.dry_run, profile_steps=[int(n) for n in f.profile_steps])
+  except JudgeUnreachable as e:
+    sys.exit(f"stopped: {e}")
 
 
 if __name__ == "__main__":

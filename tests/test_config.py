@@ -89,6 +89,13 @@ REFUSED = [
   (dict(tasks__train={}), r"config\.tasks\.train names no split to train on, e\.g\. config\.tasks\.train\."),
   (dict(learn__minibatches=0), r"config\.learn\.minibatches must be at least 1"),
   (dict(steps=-1), r"config\.steps at least 0"),
+  (dict(judge__kind="jury"), r"config\.judge\.kind='jury': choose one of .*'endpoint'.*, or module:function"),
+  (dict(judge__unreachable="skip"), r"config\.judge\.unreachable='skip': choose 'stop' or 'invalid'"),
+  (dict(judge__kind="sparse", judge__roots=True), r"config\.judge\.roots does nothing with config\.judge\.kind=sparse"),
+  (dict(judge__kind="endpoint", judge__model="m"), r"kind=endpoint needs config\.judge\.endpoint\.base_url"),
+  (dict(judge__in_flight=0), r"config\.judge\.in_flight=0 must be at least 1"),
+  (dict(judge__endpoint__asks=0), r"config\.judge\.endpoint\.asks=0 must be at least 1"),
+  (dict(judge__endpoint__timeout=0.0), r"config\.judge\.endpoint\.timeout=0.0 must be above 0 seconds"),
 ]
 
 
@@ -109,6 +116,11 @@ ALLOWED = [
   dict(warm_start__tokens=1, warm_start__tasks={"train_easy": 1}),
   dict(warm_start__tokens=1, warm_start__from_workdir="elsewhere"),
   dict(caps__max_depth=0),
+  dict(caps__max_depth=0, judge__kind="policy"),  # as of a single agent beside a recursive one
+  dict(judge__kind="policy", judge__roots=True),
+  dict(judge__kind="sparse"),
+  dict(judge__kind="mine:judge"),
+  dict(judge__kind="endpoint", judge__model="m", judge__endpoint__base_url="http://localhost/v1"),
 ]
 
 
@@ -129,7 +141,7 @@ def test_an_unknown_key_is_an_error(group):
 
 
 @pytest.mark.parametrize(
-  "group", ["environment.options", "tasks.train", "tasks.dev", "warm_start.tasks", "warm_start.slips"]
+  "group", ["environment.options", "tasks.train", "tasks.dev", "judge.request", "warm_start.tasks", "warm_start.slips"]
 )
 def test_groups_whose_keys_an_environment_names_are_open(group):
   c = base_config()
@@ -137,6 +149,10 @@ def test_groups_whose_keys_an_environment_names_are_open(group):
     c = c[name]
   c.whatever = 1
   assert c.to_dict() == {"whatever": 1}
+
+
+def test_the_sparse_judge_is_the_credits_sparse_option():
+  assert not credit_options(minimal()).sparse and credit_options(changed(judge__kind="sparse")).sparse
 
 
 def test_a_value_of_another_type_is_an_error():
@@ -172,8 +188,8 @@ def test_a_zero_stands_for_none_where_the_options_want_none():
 EXPANDED = {  # groups handed over whole, and the names that take them
   "caps": {field.name for field in dataclasses.fields(Caps)},
   "sandbox": {field.name for field in dataclasses.fields(Limits)},
-  "policy": {field.name for field in dataclasses.fields(PolicyConfig)},
-  "credit": {field.name for field in dataclasses.fields(credit_options(base_config()))} - {"max_depth"},
+  "policy": {field.name for field in dataclasses.fields(PolicyConfig)} | {"path", "preset"},
+  "credit": {field.name for field in dataclasses.fields(credit_options(base_config()))} - {"max_depth", "sparse"},
   "loss": {field.name for field in dataclasses.fields(loss_options(base_config()))} | {"normaliser"},
   "mesh": set(inspect.signature(make_mesh).parameters),
 }

@@ -14,6 +14,7 @@ TRAINED_ON = [
   "2024 2024 2024 x1 x1 x1",
 ]
 TOKENIZER = train_sentencepiece(TRAINED_ON, CONTROLS, TextCraft.pieces, 32)
+PROSE = train_sentencepiece(TRAINED_ON, CONTROLS, (), 32, prose=True)
 BARE = train_sentencepiece([], CONTROLS, (), 0)  # bytes, a space and a line break
 NASTY = st.sampled_from(
   ["\u2581", " ", "  ", "\n", "\x00", "\x1b", "\x7f", "\t", "\r\n", "\ufeff", "\u2028", "\ufffd", "\u2047", "\u2585"]
@@ -28,7 +29,7 @@ TEXTS = st.text() | st.lists(NASTY | st.text(max_size=3)).map("".join)
 @example("\u2581 \u2581\u2581")
 @example(" leading, trailing and  double ")
 @example("".join(map(chr, range(256))))
-@pytest.mark.parametrize("tokenizer", [TOKENIZER, BARE], ids=["trained", "bare"])
+@pytest.mark.parametrize("tokenizer", [TOKENIZER, PROSE, BARE], ids=["trained", "prose", "bare"])
 def test_any_text_comes_back_and_holds_no_control_token(tokenizer, text):
   tokens = tokenizer.encode(text)
   assert tokenizer.decode(tokens) == text
@@ -53,6 +54,12 @@ def test_learned_pieces_keep_digits_apart():
     piece = tokenizer.decode([i])
     assert len(piece) == 1 or not any(c.isdigit() for c in piece), piece
   assert [tokenizer.decode([i]) for i in tokenizer.encode("craft12")] == ["craft", "1", "2"]
+
+
+def test_a_learned_piece_of_prose_may_hold_a_space():
+  text = "the king and the queen and the duke " * 5
+  plain, prose = (train_sentencepiece([text], CONTROLS, (), 64, prose=prose).encode(text) for prose in (False, True))
+  assert len(prose) < len(plain)
 
 
 @pytest.mark.parametrize("piece", TextCraft.pieces)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from rao_jax.report.data import Result, Run, order_difficulties
 
-AGENT_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#D55E00")
+AGENT_COLOURS = ("#0072B2", "#E69F00", "#CC79A7", "#009E73", "#56B4E9", "#D55E00", "#F0E442")
 DEPTH_COLOURS = ("#440154", "#414487", "#2A788E", "#22A884", "#7AD151", "#C9C116")  # viridis, darker at the end
 SOLVED, FAILED = "#009E73", "#D55E00"
 DASHES = {"solid": "solid", "dot": "dotted"}  # plotly's name -> in words

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rao_jax.mesh import Rules
-from rao_jax.policy.attention import attend
+from rao_jax.policy.attention import attend, within
 from rao_jax.policy.cache import CachePool, put_chunk, take_rows
 from rao_jax.policy.sampling import masked_logits
 from rao_jax.policy.transformer import Params, PolicyConfig, hidden_states, logits_of
@@ -78,7 +78,8 @@ def decode(
   """
   W = rows.slot.shape[0]
   cache = take_rows(pool, rows.slot, cache_length)
-  seen = (jnp.arange(cache_length) < rows.length[:, None])[:, None, :]  # [W, 1, S]
+  at_cache = jnp.arange(cache_length)[None]
+  seen = (at_cache < rows.length[:, None])[:, None, :]  # [W, 1, S]
   scale = jnp.where(temperature > 0, temperature, 1.0)
   chunk_shape = (config.layers, W, config.kv_heads, steps, config.head_size)
   chunk = CachePool(jnp.zeros(chunk_shape, config.dtype), jnp.zeros(chunk_shape, config.dtype))
@@ -87,17 +88,17 @@ def decode(
     chunk, last, live, room = carry
     token = jnp.where(j <= rows.sample_from, jax.lax.dynamic_index_in_dim(rows.pending, j, 1, False), last)
     own = jnp.broadcast_to(jnp.arange(steps) <= j, (W, 1, steps))
+    at, at_own = (rows.length + j)[:, None], rows.length[:, None] + jnp.arange(steps)
 
-    def attention(q, k, v, layer_cache):
+    def attention(q, k, v, layer_cache, window):
       main, part = layer_cache
       part = CachePool(
         jax.lax.dynamic_update_slice_in_dim(part.k, k, j, 2), jax.lax.dynamic_update_slice_in_dim(part.v, v, j, 2)
       )
-      return attend(q, [(main.k, main.v, seen), (part.k, part.v, own)]), part
+      masks = within(seen, at, at_cache, window), within(own, at, at_own, window)
+      return attend(q, [(main.k, main.v, masks[0]), (part.k, part.v, masks[1])]), part
 
-    hidden, chunk = hidden_states(
-      params, config, token[:, None], (rows.length + j)[:, None], attention, (cache, chunk), rules
-    )
+    hidden, chunk = hidden_states(params, config, token[:, None], at, attention, (cache, chunk), rules)
     logits = masked_logits(logits_of(params, config, hidden[:, 0]), token_mask, scale)
     logps = jax.nn.log_softmax(logits)
     noise = jax.vmap(lambda key, at: jax.random.gumbel(jax.random.fold_in(key, at), logits.shape[1:]))(
@@ -133,12 +134,14 @@ def extend(
   """
   W, C = tokens.shape
   cache = take_rows(pool, slot, cache_length)
-  seen = jnp.broadcast_to((jnp.arange(cache_length) < length[:, None])[:, None, :], (W, C, cache_length))
+  at_cache = jnp.arange(cache_length)[None]
+  seen = jnp.broadcast_to((at_cache < length[:, None])[:, None, :], (W, C, cache_length))
   causal = jnp.broadcast_to(jnp.tril(jnp.ones((C, C), bool)), (W, C, C))
-
-  def attention(q, k, v, main):
-    return attend(q, [(main.k, main.v, seen), (k, v, causal)]), CachePool(k, v)
-
   positions = length[:, None] + jnp.arange(C)
+
+  def attention(q, k, v, main, window):
+    masks = within(seen, positions, at_cache, window), within(causal, positions, positions, window)
+    return attend(q, [(main.k, main.v, masks[0]), (k, v, masks[1])]), CachePool(k, v)
+
   _, chunk = hidden_states(params, config, tokens, positions, attention, cache, rules)
   return put_chunk(pool, slot, length, chunk)

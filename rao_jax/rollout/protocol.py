@@ -1,4 +1,6 @@
-"""The compact turn format: control tokens around cells and outputs, no other markup.
+"""Turn formats: how prompts, cells and outputs stand in an agent's tokens. The compact one; `chat.py` has another.
+
+The compact format has control tokens around cells and outputs, and no other markup:
 
   <bos> prompt <cell> code <end> <out> output <cell> code <end> ... <cell> code <end>
 
@@ -7,6 +9,7 @@ the policy may not sample any but <end>, so neither an output nor a cell can for
 """
 
 import dataclasses
+from typing import Protocol
 
 import numpy as np
 
@@ -16,15 +19,51 @@ PAD, BOS, CELL, END, OUT = CONTROLS = ("<pad>", "<bos>", "<cell>", "<end>", "<ou
 CUT_MARK = "[cut]"  # closes an output that was cut at its cap
 
 
+class TurnProtocol(Protocol):
+  """What the engine needs of a turn format.
+
+  Attributes:
+    tokenizer: of the policy.
+    end: the token with which the policy ends its turn.
+    frame: tokens of an output beside its text.
+    no_code: what an agent reads whose turn has no code; None runs the empty cell.
+  """
+
+  tokenizer: Tokenizer
+  end: int
+  frame: int
+  no_code: str | None
+
+  def token_mask(self, vocab_size: int) -> np.ndarray:
+    """bool[V]: the tokens the policy may sample: `end` and whatever stands for text."""
+
+  def prompt(self, text: str) -> list[int]:
+    """The tokens an agent starts with, its first turn opened."""
+
+  def output(self, text: str, cap: int) -> list[int]:
+    """The tokens of a cell's output, the next turn opened: `cap` tokens at most, a visible mark where text was cut."""
+
+  def shown(self, tokens: list[int]) -> str:
+    """The text of an `output`, as the agent reads it."""
+
+  def cell(self, tokens: list[int]) -> str | None:
+    """The code of a sampled turn, or None if it was cut before its end token."""
+
+  def script(self, code: str) -> list[int]:
+    """The tokens of a turn written by a script."""
+
+
 @dataclasses.dataclass(frozen=True)
 class CompactProtocol:
-  """Renders prompts and outputs to tokens, and reads sampled cells back.
+  """Renders prompts and outputs to tokens, and reads sampled cells back. See `TurnProtocol`.
 
   Attributes:
     tokenizer: has the control tokens of `CONTROLS`.
   """
 
   tokenizer: Tokenizer
+  frame = 2
+  no_code = None
 
   def __post_init__(self):
     ids = {name: self.tokenizer.control(name) for name in CONTROLS}
@@ -54,6 +93,10 @@ class CompactProtocol:
     if len(body) > room:
       body = [*body[: max(0, room - len(self.cut))], *self.cut][:room]
     return [self.ids[OUT], *body, self.ids[CELL]]
+
+  def shown(self, tokens: list[int]) -> str:
+    """The text of an `output`, as the agent reads it."""
+    return self.tokenizer.decode(tokens[1:-1])
 
   def cell(self, tokens: list[int]) -> str | None:
     """The code of a sampled turn, or None if it was cut before its end token."""

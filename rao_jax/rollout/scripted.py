@@ -8,12 +8,12 @@ from rao_jax.envs.base import Demonstrator, Environment, Task
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.engine import Tree
 from rao_jax.rollout.interpreter import Interpreter
-from rao_jax.rollout.protocol import CompactProtocol
+from rao_jax.rollout.protocol import TurnProtocol
 
 GIVE_UP = 'finish("failed")'
 
 
-def play(tree: Tree, demonstrator: Demonstrator, protocol: CompactProtocol, seed: Any) -> Tree:
+def play(tree: Tree, demonstrator: Demonstrator, protocol: TurnProtocol, seed: Any) -> Tree:
   """Works a tree to its end with a script at every node.
 
   Args:
@@ -44,7 +44,7 @@ def demonstrate(
   environment: Environment,
   demonstrator: Demonstrator,
   caps: Caps,
-  protocol: CompactProtocol,
+  protocol: TurnProtocol,
   interpreter: Interpreter,
   seed: int,
 ) -> Iterator[Tree]:
