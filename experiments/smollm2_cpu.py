@@ -1,7 +1,7 @@
-"""A pretrained chat model on two CPU cores: SmolLM2-135M-Instruct (real weights) works TextCraft under the chat protocol.
+"""A pretrained chat model on two CPU cores: SmolLM2-135M-Instruct, real weights, works TextCraft by the chat protocol.
 
-  python -m rao_jax.policy.smollm2                                     (fetches the 98 MB GGUF file, once)
-  python -m rao_jax.train --config=experiments/smollm2_cpu.py --workdir=runs/smollm2
+python -m rao_jax.policy.smollm2                                     (fetches the 98 MB GGUF file, once)
+python -m rao_jax.train --config=experiments/smollm2_cpu.py --workdir=runs/smollm2
 """
 
 from rao_jax.config import base_config
