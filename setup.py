@@ -43,7 +43,7 @@ setuptools.setup(
     "hf": ["torch>=2.10", "transformers>=5.0"],  # only to be compared with; safetensors folders need no extra
     "judge": ["openai>=3.0"],
     "plan": ["libtpu"],
-    "dev": ["hypothesis>=6.100", "openai>=3.0", "pytest>=8.0", "ruff>=0.9"],
+    "dev": ["gguf>=0.10", "hypothesis>=6.100", "openai>=3.0", "pytest>=8.0", "ruff>=0.9", "tokenizers>=0.20"],
   },
   classifiers=[
     "Programming Language :: Python :: 3.11",
