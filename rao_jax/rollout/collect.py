@@ -33,22 +33,27 @@ def collect(
   running = list(trees)
   judging = []  # the trees of verdicts, worked in the same batches
   error = None
-  while running or judging:
-    frontier.tick(params, [(tree, node) for tree in running + judging for node in tree.acting()], temperature)
-    for tree in running + judging:
-      try:
-        tree.advance()
-      except Exception as e:
-        error = e
-        log.exception("tree of task %s dropped", tree.task.id)
-        tree.fault = repr(e)
-        tree.close()
-    if verdicts is not None:
-      judging = [tree for tree in judging if not tree.done]
-      judging += [new for tree in running if tree.done and not tree.fault for new in verdicts.submit(tree)]
-      verdicts.check()
-    running = [tree for tree in running if not tree.done]
-    on_tick(running)
+  try:
+    while running or judging:
+      frontier.tick(params, [(tree, node) for tree in running + judging for node in tree.acting()], temperature)
+      for tree in running + judging:
+        try:
+          tree.advance()
+        except Exception as e:
+          error = e
+          log.exception("tree of task %s dropped", tree.task.id)
+          tree.fault = repr(e)
+          tree.close()
+      if verdicts is not None:
+        judging = [tree for tree in judging if not tree.done]
+        judging += [new for tree in running if tree.done and not tree.fault for new in verdicts.submit(tree)]
+        verdicts.check()
+      running = [tree for tree in running if not tree.done]
+      on_tick(running)
+  except BaseException:
+    for tree in running + judging:  # gives their cache slots back
+      tree.close()
+    raise
   metrics = {} if verdicts is None else verdicts.settle()
   if trees and all(tree.fault for tree in trees):
     raise RuntimeError(
