@@ -3,9 +3,9 @@
 python -m rao_jax.policy.smollm2                                     (fetches the 98 MB GGUF file, once)
 python -m rao_jax.train --config=experiments/smollm2_cpu.py --workdir=runs/smollm2
 
-Seen on two cores that other work shared: 20,717 warm-start tokens in 354 s (loss 0.18); two steps of 16 trees in 624 and
-353 s, 8 and 1 of them solved, no tree with a fault; 2 of 10 easy development tasks solved before, 4 of 10 after, which is
-no difference at this size. All parameters are trained; the workdir takes 3.8 GB.
+Seen on two cores that other work shared: 20,717 warm-start tokens in 354 s (loss 0.18); two steps of 16 trees in
+624 and 353 s, 8 and 1 of them solved, no tree with a fault; 2 of 10 easy development tasks solved before, 4 of 10
+after, which is no difference at this size. All parameters are trained; the workdir takes 3.8 GB.
 """
 
 from rao_jax.config import base_config
