@@ -6,10 +6,10 @@ trains and tests three agents side by side (one alone: `--config=experiments/doc
 `recursive`; `single` (max_depth=0: no `launch_subagent`), same size, data, window and RL; `plain`, a single agent whose
 `context` is the text itself, which a line of code can search.
 
-Seen at seed 0, the parts run one by one on a machine that other work shared (warm start 300 to 640 s, a step of RL about
-15 s): score on test questions at 0.5, 2, 8 and 32 windows .87, .72, .43, .46 for the recursive agent after 16 steps; .86,
-.54, .27, .34 for the single one; 1.00 for plain text. Speeches and names are cut short (data set `w512`): a policy from
-nothing has to learn to copy them.
+Seen at seed 0, the parts run one by one on a machine that other work shared (warm start 300 to 640 s, a step of RL
+about 15 s): score on test questions at 0.5, 2, 8 and 32 windows .87, .72, .43, .46 for the recursive agent after 16
+steps; .86, .54, .27, .34 for the single one; 1.00 for plain text. Speeches and names are cut short (data set
+`w512`): a policy from nothing has to learn to copy them.
 """
 
 from rao_jax.config import base_config
