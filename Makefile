@@ -22,7 +22,7 @@ test: $(VENV)/installed-dev
 	$(VENV)/bin/python -m pytest -q -m "not full and not hf" tests
 
 test-full: $(VENV)/installed-dev test-hf
-	RAO_FULL=1 $(VENV)/bin/python -m pytest -q -m "full or registry" tests
+	RAO_FULL=1 $(VENV)/bin/python -m pytest -q -m "(full or registry) and not hf" tests
 
 test-hf: $(VENV)/installed-hf
 	$(VENV)-hf/bin/python -m pytest -q -m hf tests
