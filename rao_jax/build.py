@@ -41,7 +41,7 @@ from rao_jax.rollout.frontier import Frontier
 from rao_jax.rollout.instructions import system_text
 from rao_jax.rollout.interpreter import Limits, MontyInterpreter
 from rao_jax.rollout.keys import fold_keys
-from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol, TurnProtocol
+from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol, TurnProtocol, token_mask
 from rao_jax.rollout.scripted import demonstrate, texts
 from rao_jax.tokenizer import SentencePieceTokenizer, Tokenizer, train_sentencepiece
 from rao_jax.tree.credit import CreditOptions
@@ -180,7 +180,7 @@ def make_run(config: ConfigDict, workdir: pathlib.Path) -> Run:
     interpreter=interpreter,
     policy=policy,
     mesh=mesh,
-    token_mask=protocol.token_mask(policy.vocab_size),
+    token_mask=token_mask(protocol, policy.vocab_size),
     root_key=jax.random.key(config.seed),
     judge=judge,
   )

@@ -37,7 +37,7 @@ def changed(**values):
 
 
 def test_the_defaults_are_valid_once_tasks_are_named():
-  validate(minimal())
+  assert validate(minimal()) is None
 
 
 @pytest.mark.parametrize("agent", ["recursive", "single", "single_4x"])
@@ -126,7 +126,7 @@ ALLOWED = [
 
 @pytest.mark.parametrize("changes", ALLOWED, ids="-".join)
 def test_their_nearest_neighbours_are_allowed(changes):
-  validate(changed(**changes))
+  assert validate(changed(**changes)) is None
 
 
 @pytest.mark.parametrize("group", [(), ("caps",), ("rollout",), ("loss",), ("tasks",), ("warm_start",)])

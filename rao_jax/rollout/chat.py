@@ -12,9 +12,7 @@ encodes to and the policy may not sample, but for the one that ends its turn.
 import dataclasses
 import re
 
-import numpy as np
-
-from rao_jax.rollout.protocol import CUT_MARK
+from rao_jax.rollout.protocol import cut
 from rao_jax.tokenizer import Tokenizer
 
 NO_CODE = "Error: no code to run: write one cell, <python>...</python>"
@@ -88,21 +86,12 @@ class ChatProtocol:
   def __post_init__(self):
     put = lambda name, value: object.__setattr__(self, name, value)
     put("family", family_of(self.tokenizer))
-    put("cut", self.tokenizer.encode(CUT_MARK))
     # An output is this much longer than its text.
     put("frame", sum(len(self._tokens(parts)) for parts in self._around_output()))
 
   @property
   def end(self) -> int:
     return self.tokenizer.control(self.family.end)
-
-  def token_mask(self, vocab_size: int) -> np.ndarray:
-    """bool[V]: the tokens the policy may sample: the end of its turn and whatever stands for text."""
-    mask = np.zeros(vocab_size, bool)
-    mask[: self.tokenizer.vocab_size] = True
-    mask[list(self.tokenizer.not_text)] = False
-    mask[self.end] = True
-    return mask
 
   def prompt(self, text: str) -> list[int]:
     """The tokens an agent starts with, its first reply opened."""
@@ -120,10 +109,7 @@ class ChatProtocol:
     tokens = self._tokens([*head, text, *tail])
     if len(tokens) <= cap:
       return tokens
-    body, room = self.tokenizer.encode(text), cap - self.frame
-    if len(body) > room:
-      body = [*body[: max(0, room - len(self.cut))], *self.cut][: max(0, room)]
-    return [*self._tokens(head), *body, *self._tokens(tail)]
+    return [*self._tokens(head), *cut(self.tokenizer, text, cap - self.frame), *self._tokens(tail)]
 
   def shown(self, tokens: list[int]) -> str:
     """The text of an `output`, as the agent reads it."""

@@ -50,10 +50,9 @@ def collect(
         verdicts.check()
       running = [tree for tree in running if not tree.done]
       on_tick(running)
-  except BaseException:
-    for tree in running + judging:  # gives their cache slots back
+  finally:
+    for tree in running + judging:  # none, unless something was raised: their cache slots go back
       tree.close()
-    raise
   metrics = {} if verdicts is None else verdicts.settle()
   if trees and all(tree.fault for tree in trees):
     raise RuntimeError(

@@ -34,9 +34,6 @@ class TurnProtocol(Protocol):
   frame: int
   no_code: str | None
 
-  def token_mask(self, vocab_size: int) -> np.ndarray:
-    """bool[V]: the tokens the policy may sample: `end` and whatever stands for text."""
-
   def prompt(self, text: str) -> list[int]:
     """The tokens an agent starts with, its first turn opened."""
 
@@ -51,6 +48,21 @@ class TurnProtocol(Protocol):
 
   def script(self, code: str) -> list[int]:
     """The tokens of a turn written by a script."""
+
+
+def token_mask(protocol: TurnProtocol, vocab_size: int) -> np.ndarray:
+  """bool[V]: the tokens the policy may sample: the end of its turn and whatever stands for text."""
+  mask = np.zeros(vocab_size, bool)
+  mask[: protocol.tokenizer.vocab_size] = True
+  mask[list(protocol.tokenizer.not_text)] = False
+  mask[protocol.end] = True
+  return mask
+
+
+def cut(tokenizer: Tokenizer, text: str, room: int) -> list[int]:
+  """The tokens of a text, at most `room` of them; where some are left out, the last ones are a visible mark."""
+  tokens, mark, room = tokenizer.encode(text), tokenizer.encode(CUT_MARK), max(room, 0)
+  return tokens if len(tokens) <= room else [*tokens[: max(room - len(mark), 0)], *mark][:room]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,19 +80,10 @@ class CompactProtocol:
   def __post_init__(self):
     ids = {name: self.tokenizer.control(name) for name in CONTROLS}
     object.__setattr__(self, "ids", ids)
-    object.__setattr__(self, "cut", self.tokenizer.encode(CUT_MARK))
 
   @property
   def end(self) -> int:
     return self.ids[END]
-
-  def token_mask(self, vocab_size: int) -> np.ndarray:
-    """bool[V]: the tokens the policy may sample: <end> and whatever stands for text."""
-    mask = np.zeros(vocab_size, bool)
-    mask[: self.tokenizer.vocab_size] = True
-    mask[list(self.tokenizer.not_text)] = False
-    mask[self.end] = True
-    return mask
 
   def prompt(self, text: str) -> list[int]:
     """The tokens an agent starts with, its first cell opened."""
@@ -88,11 +91,7 @@ class CompactProtocol:
 
   def output(self, text: str, cap: int) -> list[int]:
     """The tokens of a cell's output, the next cell opened: `cap` tokens at most, a visible mark where text was cut."""
-    body = self.tokenizer.encode(text)
-    room = cap - 2
-    if len(body) > room:
-      body = [*body[: max(0, room - len(self.cut))], *self.cut][:room]
-    return [self.ids[OUT], *body, self.ids[CELL]]
+    return [self.ids[OUT], *cut(self.tokenizer, text, cap - self.frame), self.ids[CELL]]
 
   def shown(self, tokens: list[int]) -> str:
     """The text of an `output`, as the agent reads it."""

@@ -210,3 +210,13 @@ def test_short_names_stand_in_documents_and_in_questions():
   questions = [parse(task.data["question"]) for task in draw_tasks(config, TOY, "test", "2x")]
   assert {question.kind for question in questions} == {"count", "compare"}
   assert {name for question in questions for name in question.names} <= {f"{letter}1" for letter in "ABCDEF"}
+
+
+def test_two_processes_that_need_the_data_set_at_once_both_get_it(archive, tmp_path):  # noqa: F811
+  manual = tmp_path / "downloads" / "manual"
+  manual.mkdir(parents=True)
+  os.symlink(archive, manual / plays.ARCHIVE)
+  load = f"dataset.load_tasks({str(tmp_path)!r}, 'w512', 'dev_2x')"
+  code = f"from rao_jax.envs.documents import dataset; print(len({load}))"
+  both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+  assert [process.communicate(timeout=120)[0].split()[-1] for process in both] == ["200", "200"]

@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rao_jax.envs.base import Task
-from rao_jax.envs.documents.env import Documents
+from rao_jax.envs.documents.factory import make as documents
 from rao_jax.envs.textcraft import TextCraft
 from rao_jax.envs.textcraft.script import recursive
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.chat import FAMILIES, NO_CODE, NO_OUTPUT, ChatProtocol, Mark, family_of
 from rao_jax.rollout.engine import Outcome, Tree
 from rao_jax.rollout.instructions import system_text
-from rao_jax.rollout.protocol import CUT_MARK
+from rao_jax.rollout.protocol import CUT_MARK, token_mask
 from rao_jax.rollout.scripted import demonstrate
 from tests import small_bpe, smollm2
 
@@ -149,7 +149,7 @@ def test_any_cell_of_a_script_comes_back(code):
 def test_the_policy_may_sample_text_and_the_end_of_its_turn_only(name):
   chat, tokenizer = CHATS[name], TOKENIZERS[name]
   V = tokenizer.vocab_size + 7
-  mask = chat.token_mask(V)
+  mask = token_mask(chat, V)
   others = [i for i in range(len(small_bpe.CONTROLS[name])) if i != chat.end]
   assert np.flatnonzero(~mask).tolist() == [*others, *range(tokenizer.vocab_size, V)]
 
@@ -238,7 +238,7 @@ def test_demonstrations_in_chat_are_those_in_the_compact_format(
 # --- what an agent is told --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("environment", [TextCraft(compact=False), Documents(), Documents(plain_text=True), Adder()])
+@pytest.mark.parametrize("environment", [TextCraft(compact=False), documents(), documents(plain_text=True), Adder()])
 def test_the_system_turn_names_every_function(environment):
   told = system_text(environment, Caps())
   for name in (*environment.functions, "finish", "await launch_subagent", "asyncio.gather", "<python>", "<thought>"):

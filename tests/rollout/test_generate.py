@@ -21,7 +21,7 @@ from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import LAUNCH, Outcome, Tree
 from rao_jax.rollout.frontier import Frontier
 from rao_jax.rollout.interpreter import CellResult, Launch
-from rao_jax.rollout.protocol import CONTROLS, CompactProtocol
+from rao_jax.rollout.protocol import CONTROLS, CompactProtocol, token_mask
 from tests.tiny import TINY, eight_devices, one_device, random_params
 
 TEMPERATURE = 0.7
@@ -98,7 +98,7 @@ class Chatter:
 
 
 PROTOCOL = CompactProtocol(Letters())
-MASK = PROTOCOL.token_mask(TINY.vocab_size) & (np.arange(TINY.vocab_size) < 14)  # nine letters and the end token
+MASK = token_mask(PROTOCOL, TINY.vocab_size) & (np.arange(TINY.vocab_size) < 14)  # nine letters and the end token
 
 # Name: (mesh, row ladder, cache ladder, steps, chunk, slots). `scarce` has a slot for three of some twenty live nodes.
 ONE = functools.partial(one_device, ROLLOUT_RULES)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol, join_output
+from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol, join_output, token_mask
 from rao_jax.tokenizer import train_sentencepiece
 
 # One token a byte; the mark of a cut is one token here.
@@ -90,7 +90,7 @@ def test_brackets_stand_only_where_the_engine_puts_them(attack):
 
 def test_the_policy_may_sample_text_and_the_end_token_only():
   V = TOKENIZER.vocab_size + 7  # the embedding has more rows than there are tokens
-  mask = PROTOCOL.token_mask(V)
+  mask = token_mask(PROTOCOL, V)
   assert mask.shape == (V,) and mask.dtype == bool
   assert np.flatnonzero(~mask).tolist() == [PAD, BOS, CELL, OUT, 5, *range(TOKENIZER.vocab_size, V)]  # 5 is unknown
   assert mask[END] and all(mask[t] for t in text("".join(map(chr, range(256)))))

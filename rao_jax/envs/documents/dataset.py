@@ -19,7 +19,7 @@ from rao_jax.envs.base import Task
 from rao_jax.envs.documents import plays as play_lib
 from rao_jax.envs.documents.plays import Play, Speech
 from rao_jax.envs.documents.questions import KINDS, NAMES, Kind, Question, compact
-from rao_jax.envs.storage import TaskSource, features, read_split, records
+from rao_jax.envs.storage import TaskSource, features, prepare, read_split, records
 
 # Plays that hold common persons are in one split: the histories, with Falstaff's comedy and the two of Mark Antony, in
 # train. All others that are not named here are in train too.
@@ -256,18 +256,14 @@ def abridge(text: str, most_chars: int | None) -> str:
   return cut.rstrip(" ,;:.-") + "..."
 
 
-def build(data_dir: str, config_name: str = "w512", manual_dir: str | None = None) -> tfds.core.DatasetBuilder:
-  """The builder, with its files written to `data_dir` unless they are there already.
+def build(data_dir: str, config_name: str = "w512", manual_dir: str = "") -> tfds.core.DatasetBuilder:
+  """The builder, with its files written to `data_dir` unless they are there already; see `storage.prepare`.
 
-  The plays' archive is taken from `manual_dir` (else `data_dir/downloads/manual`), or fetched from the registry.
+  The plays' archive is taken from the folder of files that users fetch, or else fetched from the registry.
   """
   if config_name not in CONFIGS:
     raise ValueError(f"data set play_questions/{config_name} is unknown: use one of {', '.join(CONFIGS)}")
-  builder = PlayQuestions(data_dir=data_dir, config=CONFIGS[config_name])
-  tfds.disable_progress_bar()
-  options = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
-  builder.download_and_prepare(file_format="array_record", download_config=options)
-  return builder
+  return prepare(lambda folder: PlayQuestions(data_dir=data_dir, config=CONFIGS[config_name]), data_dir, manual_dir)
 
 
 @functools.lru_cache

@@ -5,6 +5,7 @@ can take its length and slices and hand them to `read` or to a sub-agent, but no
 would answer every question at any length. `read` puts lines into the agent's observation and returns None.
 """
 
+import abc
 import dataclasses
 import inspect
 import re
@@ -48,7 +49,7 @@ class Document:
   speakers: Sequence[str] | None
 
 
-class Documents:
+class Documents(abc.ABC):
   """Question answering over long documents; `factory.py` adds where the tasks come from.
 
   Args:
@@ -69,9 +70,9 @@ class Documents:
     """See `Environment`."""
     return instructions.text(self.plain_text, self.free_goals, recursive)
 
+  @abc.abstractmethod
   def document(self, task: Task) -> Document:
     """The document of a task."""
-    raise NotImplementedError
 
   def start(self, task: Task) -> "DocumentEpisode":
     return DocumentEpisode(self, task)

@@ -1,7 +1,8 @@
 """What the TFDS builders of both benchmarks share: they may need the published files. Impure: owns files."""
 
+import abc
 import pathlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import tensorflow_datasets as tfds
 
@@ -16,12 +17,13 @@ class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
   MANUAL_DOWNLOAD_INSTRUCTIONS = wheel.command("MANUAL_DIR")
 
   @property
+  @abc.abstractmethod
   def needs_wheel(self) -> bool:
-    raise NotImplementedError
+    """Whether the tasks are made from the wheel."""
 
+  @abc.abstractmethod
   def splits(self, folder: pathlib.Path | None) -> dict[str, Iterable[Task]]:
     """Split -> its tasks; `folder` holds the wheel where it is needed."""
-    raise NotImplementedError
 
   def _info(self, **more) -> tfds.core.DatasetInfo:
     return self.dataset_info_from_configs(features=storage.features(), disable_shuffling=True, **more)
@@ -34,18 +36,13 @@ class TaskBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     return storage.records(tasks)
 
 
-def prepare(builder: TaskBuilder, data_dir: str, manual_dir: str = "") -> TaskBuilder:
-  """Writes a builder's files below `data_dir` unless they are there already.
+def prepare(make: Callable[[], TaskBuilder], data_dir: str, manual_dir: str = "") -> TaskBuilder:
+  """`storage.prepare`; a missing wheel is an error that names the command which fetches it."""
 
-  Args:
-    builder: made for `data_dir`.
-    data_dir: where data sets live.
-    manual_dir: folder of the wheel; "" is TFDS's own, `downloads/manual` below `data_dir`.
-  """
-  folder = pathlib.Path(manual_dir or pathlib.Path(data_dir) / "downloads" / "manual").expanduser()
-  if builder.needs_wheel and not builder.data_path.exists():
-    wheel.find(folder)  # its error names the command; TFDS would raise one of its own
-  tfds.disable_progress_bar()
-  config = tfds.download.DownloadConfig(manual_dir=str(folder))
-  builder.download_and_prepare(file_format="array_record", download_config=config)
-  return builder
+  def checked(folder: pathlib.Path) -> TaskBuilder:
+    builder = make()
+    if builder.needs_wheel and not builder.data_path.exists():
+      wheel.find(folder)  # TFDS would raise an error of its own
+    return builder
+
+  return storage.prepare(checked, data_dir, manual_dir)

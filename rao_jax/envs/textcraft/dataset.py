@@ -158,10 +158,10 @@ def generated_tasks(split: str, seed: int, name: str) -> list[Task]:
 
 
 def build(data_dir: str, config_name: str = "small", manual_dir: str = "") -> TextcraftSynth:
-  """The builder, with its files written to `data_dir` unless they are there already; see `builder.prepare`."""
+  """The builder, with its files written to `data_dir` unless they are there already; see `storage.prepare`."""
   own_seed = re.fullmatch(r"generated_(\d+)", config_name)
   known = [config.name for config in TextcraftSynth.BUILDER_CONFIGS]
   if not own_seed and config_name not in known:
     raise ValueError(f"data set textcraft_synth/{config_name} is unknown: use one of {known}, or generated_<seed>")
   config = generated_config(config_name, int(own_seed[1])) if own_seed else config_name
-  return builder.prepare(TextcraftSynth(data_dir=data_dir, config=config), data_dir, manual_dir)
+  return builder.prepare(lambda: TextcraftSynth(data_dir=data_dir, config=config), data_dir, manual_dir)

@@ -166,7 +166,7 @@ class Minecraft(TextCraft):
 
   @functools.cached_property
   def _builder(self) -> TextcraftMinecraft:
-    return builder.prepare(TextcraftMinecraft(data_dir=self._data_dir), self._data_dir, self._manual_dir)
+    return builder.prepare(lambda: TextcraftMinecraft(data_dir=self._data_dir), self._data_dir, self._manual_dir)
 
   @functools.cached_property
   def world(self) -> MinecraftWorld:
