@@ -17,7 +17,7 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
-from rao_jax.build import Run, demonstration_tasks, demonstrator, make_run, task_indices
+from rao_jax.build import Run, make_run, task_indices
 from rao_jax.checkpoint import Checkpointer
 from rao_jax.compare import Comparison, train_and_compare
 from rao_jax.config import validate
@@ -25,20 +25,19 @@ from rao_jax.evaluation import evaluate
 from rao_jax.judge.base import JudgeUnreachable
 from rao_jax.learn.losses import normalisers
 from rao_jax.learn.packing import fill, microbatches
-from rao_jax.learn.state import TrainState, with_optimizer
-from rao_jax.learn.step import Learner
-from rao_jax.learn.warmstart import clone
+from rao_jax.learn.state import TrainState
+from rao_jax.learn.step import FiniteGuard, Learner
 from rao_jax.metrics import MetricWriter
 from rao_jax.policy.transformer import Params, param_shardings
 from rao_jax.report import write_report
 from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import Tree, record
 from rao_jax.rollout.frontier import Frontier
-from rao_jax.rollout.scripted import demonstrate
 from rao_jax.rollout.summary import tree_line, tree_metrics
 from rao_jax.screen import Clock, Screen, final_table
 from rao_jax.tree.buffer import TreeBuffer, TreeRecord, build, ladder
 from rao_jax.tree.credit import Credit, credit
+from rao_jax.warm_start import warm_start
 
 log = logging.getLogger(__name__)
 
@@ -271,86 +270,6 @@ class Loop:
         values = {name: getattr(assigned, name)[at] for name in ("reward", "advantage", "weight")}
         values["baseline"] = [float(assigned.baseline[number])] * len(tree.nodes)
         f.write(json.dumps(tree_line(tree, step, number, values)) + "\n")
-
-
-class FiniteGuard:
-  """Stops a run whose updates are skipped `limit` times in a row for not being finite."""
-
-  def __init__(self, limit: int):
-    self._limit, self._in_a_row = limit, 0
-
-  def check(self, metrics: dict[str, float], where: str, rate: str) -> None:
-    """Raises if the update that `metrics` tell of was one too many."""
-    self._in_a_row = 0 if metrics["finite"] else self._in_a_row + 1
-    if self._in_a_row >= self._limit:
-      raise FloatingPointError(
-        f"{where}: gradients were not finite {self._in_a_row} times in a row, the updates were skipped: lower {rate}, "
-        "or go on from an earlier checkpoint"
-      )
-
-
-def warm_start(
-  run: Run, learner: Learner, workdir: pathlib.Path, writer: MetricWriter, screen: Screen
-) -> tuple[TrainState, int]:
-  """The state that the policy-gradient stage starts from, kept in `warm_start/`, and the tokens it has read."""
-  c = run.config
-  w = c.warm_start
-  key = jax.random.fold_in(run.root_key, 1 << 21)
-  if w.from_workdir:
-    with Checkpointer(pathlib.Path(w.from_workdir) / "warm_start") as other:
-      restored = other.restore(learner.abstract)
-    if restored is None:
-      raise FileNotFoundError(f"config.warm_start.from_workdir={w.from_workdir} has no warm start: train it first")
-    _, state, meta = restored
-    read = meta["warm_start_tokens"]
-  elif w.tokens == 0:
-    state, read = run.init_state(learner.optimizer, key), 0
-  else:
-    state, read = clone_demonstrations(run, writer, screen, key)
-    state = with_optimizer(state, learner.optimizer, learner.layout)
-  with Checkpointer(workdir / "warm_start") as own:
-    own.save(0, state, {"warm_start_tokens": read})
-  return state, read
-
-
-def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: jax.Array) -> tuple[TrainState, int]:
-  """Demonstrates, then clones."""
-  c, w = run.config, run.config.warm_start
-  tasks = demonstration_tasks(c, run.environment)
-  trees = []
-  bar = screen.bar(len(tasks), "demonstrations")
-  for tree in demonstrate(
-    tasks, run.environment, demonstrator(c, run.environment), run.caps, run.protocol, run.interpreter, c.seed + 1
-  ):
-    trees.append(tree)
-    bar.update(1)
-  bar.close()
-  buffer = build([record(tree) for tree in trees])
-  shown = tree_metrics(trees, "demonstrations")
-  tokens = int(buffer.length.sum())
-  screen.line(
-    f"{len(trees)} demonstrations, {int(buffer.exists.sum())} nodes, {tokens} tokens, "
-    f"{shown['demonstrations/tokens_per_node']:.0f} a node, success {shown['demonstrations/success']:.2f}"
-  )
-  learner = run.cloning_learner()
-  state = run.init_state(learner.optimizer, key)
-  bar = screen.bar(w.tokens, "warm start", unit="tok")
-  read, since, guard, losses = 0, time.monotonic(), FiniteGuard(c.learn.max_skipped), []
-  updates = clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed)
-  for state, now, metrics in updates:  # noqa: B007 (the last one is returned)
-    guard.check(metrics, f"warm start, {now} tokens", "config.warm_start.rate")
-    losses = [*losses[-99:], metrics["loss"]]
-    loss = float(np.mean(losses))
-    bar.update(now - read)
-    bar.set_postfix_str(f"loss {loss:.3f}")
-    if screen.quiet and now * 10 // w.tokens > read * 10 // w.tokens:
-      screen.line(f"warm start {now}/{w.tokens} tokens  loss {loss:.3f}")
-    read = now
-  bar.close()
-  seconds = time.monotonic() - since
-  writer.write(0, shown | {"warmstart/loss": loss, "warmstart/tokens": read, "time/warm_start": seconds})
-  screen.line(f"warm start: {read} tokens in {seconds:.0f} s, loss of the last {len(losses)} updates {loss:.3f}")
-  return state, read
 
 
 def credit_metrics(assigned: Credit) -> dict[str, float]:

@@ -179,3 +179,19 @@ class Learner:
     state, applied = self._apply(state, acc)
     metrics = {"loss": loss, "tokens": stats.tokens, **means(stats), **jax.device_get(applied)}
     return state, {name: float(value) for name, value in metrics.items()}
+
+
+class FiniteGuard:
+  """Stops a run whose updates are skipped `limit` times in a row for not being finite."""
+
+  def __init__(self, limit: int):
+    self._limit, self._in_a_row = limit, 0
+
+  def check(self, metrics: dict[str, float], where: str, rate: str) -> None:
+    """Raises if the update that `metrics` tell of was one too many."""
+    self._in_a_row = 0 if metrics["finite"] else self._in_a_row + 1
+    if self._in_a_row >= self._limit:
+      raise FloatingPointError(
+        f"{where}: gradients were not finite {self._in_a_row} times in a row, the updates were skipped: lower {rate}, "
+        "or go on from an earlier checkpoint"
+      )

@@ -5,8 +5,10 @@ import dataclasses
 import pytest
 
 from rao_jax.rollout.engine import Tree
+from rao_jax.rollout.interpreter import MontyInterpreter
 from rao_jax.rollout.scripted import play
 from tests.rollout.logged import TASK, WIDE, Logged, agents
+from tests.rollout.sandboxed import SHORT, World
 
 
 @pytest.fixture
@@ -24,3 +26,15 @@ def work(start, byte_protocol):
     return play(start(caps, world=world, **changes), agents(scripts), byte_protocol, 0)
 
   return work
+
+
+@pytest.fixture(scope="session")
+def sandbox():
+  """The real sandbox with a short clock."""
+  with MontyInterpreter(SHORT) as interpreter:
+    yield interpreter
+
+
+@pytest.fixture
+def world():
+  return World()
