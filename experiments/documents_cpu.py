@@ -57,10 +57,10 @@ def get_config(agent: str = ""):
   c.warm_start.rate = 2e-3
   c.warm_start.tokens_per_update = WINDOW * 2
 
-  c.steps = 4 if agent == "plain" else 24
+  c.steps = 4 if agent == "plain" else 16
   c.tasks.train = dict(train_2x=8)
   c.tasks.dev = dict(dev_half=20, dev_2x=20, dev_8x=20)
-  c.tasks.test = dict(test_half=100, test_2x=100, test_8x=100, test_32x=40)
+  c.tasks.test = dict(test_half=60, test_2x=100, test_8x=60, test_32x=30)
   c.evaluation.every = 8
   c.learn.rate = 3e-4
   c.learn.warmup = 3
