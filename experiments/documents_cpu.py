@@ -6,9 +6,9 @@ trains and tests three agents side by side (one alone: `--config=experiments/doc
 `recursive`; `single` (max_depth=0: no `launch_subagent`), same size, data, window and RL; `plain`, a single agent whose
 `context` is the text itself, which a line of code can search.
 
-Seen at seed 0, the parts run one by one on a machine that other work shared (warm start 300 to 640 s, a step of RL
-about 15 s): score on test questions at 0.5, 2, 8 and 32 windows .87, .72, .43, .46 for the recursive agent after 16
-steps; .86, .54, .27, .34 for the single one; 1.00 for plain text. Speeches and names are cut short (data set
+Seen at seed 0 on two cores: 679 s in all. Score on test questions at 0.5, 2, 8 and 32 windows: recursive .87, .72,
+.44, .50 (warm start .90, .56, .28, .30); single .86, .56, .23, .34; plain 1.00, 1.00, 1.00, .89. With 24 steps in
+place of 16, 967 s, and .85, .72, .52, .55 for the recursive agent. Speeches and names are cut short (data set
 `w512`): a policy from nothing has to learn to copy them.
 """
 
