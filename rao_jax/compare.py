@@ -17,6 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rao_jax.report import write_report
+from rao_jax.report.data import order_difficulties
 
 SHOWN = ("step ", "evaluation at", "warm start", "going on", "test_")  # lines of a log that go to the terminal
 CHECKPOINTS = ("warm_start", "last")  # that are tested
@@ -179,14 +180,9 @@ def _short(split: str) -> str:
   return split.removeprefix("test_")
 
 
-def _natural(name: str) -> list:
-  """Sorts `2x` before `32x`, and names without numbers last."""
-  return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
-
-
 def final_table(agents: Mapping[str, Any]) -> str:
   """Success with its 95% interval: a row for each agent and stage, a column for each split."""
-  splits = sorted(next(iter(agents.values()))["trained"], key=_natural)
+  splits = order_difficulties(next(iter(agents.values()))["trained"])
   rows = [f"{'agent':12} {'':12}" + "".join(f"{split:>24}" for split in splits)]
   for agent, s in agents.items():
     for stage in STAGES.values():

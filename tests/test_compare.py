@@ -20,7 +20,7 @@ def test_the_table_has_a_row_for_each_agent_and_stage_and_shorter_documents_firs
     "intervals": {name: dict.fromkeys(stage, (0.1, 0.9)) for name in ("warm_start", "trained")},
   }  # fmt: skip
   lines = final_table({"recursive": agent, "single": agent}).splitlines()
-  assert lines[0].split() == ["agent", "2x", "8x", "32x", "half"]
+  assert lines[0].split() == ["agent", "half", "2x", "8x", "32x"]
   assert lines[1].split()[:2] == ["recursive", "warm"] and lines[4].split()[:2] == ["single", "trained"]
-  assert lines[4].split()[2:5] == ["0.500", "[0.100,", "0.900]"]
+  assert lines[4].split()[2:5] == ["1.000", "[0.100,", "0.900]"]
   assert lines[5] == "recursive    warm start 7 tokens, RL 12,345 sampled tokens, deepest tree solved 3"

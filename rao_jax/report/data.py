@@ -5,6 +5,7 @@ import json
 import math
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -89,7 +90,8 @@ def results(summary: Mapping[str, Any] | None, runs: Sequence[Run]) -> dict[str,
           continue
         cells = {}
         for difficulty, success in stages[stage].items():
-          interval = intervals.get(agent, {}).get(stage, {}).get(difficulty)
+          own = stages.get("intervals") or intervals.get(agent, {})
+          interval = own.get(stage, {}).get(difficulty)
           if interval is None and tasks.get(difficulty):
             interval = wilson(success, tasks[difficulty])
           cells[difficulty] = Result(success, *(interval or ()))
@@ -108,5 +110,7 @@ def results(summary: Mapping[str, Any] | None, runs: Sequence[Run]) -> dict[str,
 
 
 def order_difficulties(names: Iterable[str]) -> list[str]:
+  """TextCraft's from easy to extreme, then the others by the number in the name, if any (`2x` before `32x`)."""
   names = list(dict.fromkeys(names))
-  return [d for d in DIFFICULTIES if d in names] + [d for d in names if d not in DIFFICULTIES]
+  number = lambda name: int((re.findall(r"\d+", name) or [0])[0])
+  return [d for d in DIFFICULTIES if d in names] + sorted((d for d in names if d not in DIFFICULTIES), key=number)
