@@ -309,9 +309,9 @@ def memory_report(run: Run, learner: Learner, frontier: Frontier, seconds: float
     m = program.memory_analysis()
     return m.argument_size_in_bytes + m.temp_size_in_bytes + m.output_size_in_bytes - m.alias_size_in_bytes
 
-  update = max(needed(p) for p in learner.compiled())
+  update = max(needed(p) for p in learner.programs.values())
   rollout = max(needed(p) for p in frontier.programs.values())
-  count = len(frontier.programs) + len(learner.compiled())
+  count = len(frontier.programs) + len(learner.programs)
   return (
     f"{params:,} parameters on {run.mesh.size} {jax.devices()[0].platform} device(s); {count} programs compiled in "
     f"{seconds:.0f} s; at most {update / 2**20:.0f} MiB a device in an update, {rollout / 2**20:.0f} MiB in a rollout"

@@ -5,7 +5,7 @@ batch is cut into microbatches or spread over devices does not change the update
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import flax.struct
 import jax
@@ -86,6 +86,49 @@ def apply(
   return new, {"grad_norm": norm, "finite": finite, "lr": schedule(state.updates)}
 
 
+def lower_step(
+  config: PolicyConfig, rules: Rules, optimizer: optax.GradientTransformation, schedule: optax.Schedule,
+  options: LossOptions, row_lengths: Sequence[int], tokens_per_microbatch: int,
+) -> dict[tuple[str, int], jax.stages.Lowered]:  # fmt: skip
+  """The programs of a step by (kind, row length or 0), lowered for the devices of the mesh, which need not be here.
+
+  `start` makes empty sums, `accumulate` adds a microbatch of a row length, `apply` makes the update.
+  """
+  state, rep = abstract_state(config, optimizer, rules), rules.replicated
+  layout = state_shardings(config, optimizer, rules)
+  acc_layout = Accumulated(layout.params, rep, jax.tree.map(lambda _: rep, zero_stats()))
+  start = lambda: Accumulated(
+    jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), state.params), jnp.zeros(()), zero_stats()
+  )
+  acc = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), jax.eval_shape(start), acc_layout)
+  scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=rep)
+  mask = jax.ShapeDtypeStruct((config.vocab_size,), jnp.bool_, sharding=rep)
+  reference = state.params if options.kl_coefficient else None
+  add = jax.jit(
+    functools.partial(accumulate, config=config, rules=rules, options=options),
+    donate_argnums=1,
+    out_shardings=acc_layout,
+  )
+  programs = {("start", 0): jax.jit(start, out_shardings=acc_layout).lower()}
+  for S in row_lengths:
+    B = tokens_per_microbatch // S
+    if B < 1 or B % rules.ways("rows"):
+      raise ValueError(
+        f"learn.tokens_per_microbatch={tokens_per_microbatch} makes {B} rows of {S}, which cannot be split over "
+        f"{rules.ways('rows')} devices: use a multiple of {S * rules.ways('rows')}"
+      )
+    field = lambda dtype: jax.ShapeDtypeStruct((B, S), dtype, sharding=rules.sharding((B, S), ("rows", None)))  # noqa: B023
+    i32, f32 = field(jnp.int32), field(jnp.float32)
+    rows = PackedRows(i32, i32, i32, field(jnp.bool_), f32, f32, f32)
+    programs["accumulate", S] = add.lower(state.params, acc, rows, (scalar, scalar), mask, scalar, reference)
+  programs["apply", 0] = (
+    jax.jit(
+      functools.partial(apply, optimizer=optimizer, schedule=schedule), donate_argnums=0, out_shardings=(layout, rep)
+    ).lower(state, acc)
+  )  # fmt: skip
+  return programs
+
+
 class Learner:
   """The compiled step for a ladder of microbatch shapes.
 
@@ -118,49 +161,8 @@ class Learner:
     self.optimizer = optimizer
     self.layout = state_shardings(config, optimizer, rules)
     self.abstract = abstract_state(config, optimizer, rules)
-    self._options = options
-    rep = rules.replicated
-    acc_layout = Accumulated(self.layout.params, rep, jax.tree.map(lambda _: rep, zero_stats()))
-    start = lambda: Accumulated(
-      jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), self.abstract.params), jnp.zeros(()), zero_stats()
-    )
-    self._start = jax.jit(start, out_shardings=acc_layout).lower().compile()
-    acc = jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), jax.eval_shape(start), acc_layout
-    )
-    scalar = jax.ShapeDtypeStruct((), jnp.float32, sharding=rep)
-    mask = jax.ShapeDtypeStruct((config.vocab_size,), jnp.bool_, sharding=rep)
-    add = functools.partial(accumulate, config=config, rules=rules, options=options)
-    self.programs = {}
-    for S in self.row_lengths:
-      B = tokens_per_microbatch // S
-      if B < 1 or B % rules.ways("rows"):
-        raise ValueError(
-          f"learn.tokens_per_microbatch={tokens_per_microbatch} makes {B} rows of {S}, which cannot be split over "
-          f"{rules.ways('rows')} devices: use a multiple of {S * rules.ways('rows')}"
-        )
-      field = lambda dtype: jax.ShapeDtypeStruct((B, S), dtype, sharding=rules.sharding((B, S), ("rows", None)))  # noqa: B023
-      i32, f32 = field(jnp.int32), field(jnp.float32)
-      rows = PackedRows(i32, i32, i32, field(jnp.bool_), f32, f32, f32)
-      reference = self.abstract.params if options.kl_coefficient else None
-      self.programs[S] = (
-        jax.jit(add, donate_argnums=1, out_shardings=acc_layout)
-        .lower(self.abstract.params, acc, rows, (scalar, scalar), mask, scalar, reference)
-        .compile()
-      )
-    self._apply = (
-      jax.jit(
-        functools.partial(apply, optimizer=optimizer, schedule=schedule),
-        donate_argnums=0,
-        out_shardings=(self.layout, rep),
-      )
-      .lower(self.abstract, acc)
-      .compile()
-    )
-
-  def compiled(self) -> list:
-    """All programs of a step, for their memory analysis."""
-    return [self._start, self._apply, *self.programs.values()]
+    lowered = lower_step(config, rules, optimizer, schedule, options, self.row_lengths, tokens_per_microbatch)
+    self.programs = {name: one.compile() for name, one in lowered.items()}
 
   def update(
     self, state: TrainState, parts: Iterable[PackedRows], scales: tuple, reference: Params | None = None
@@ -171,12 +173,12 @@ class Learner:
       (state, metrics of the loss by name).
     """
     scales = tuple(np.float32(s) for s in scales)
-    acc = self._start()
+    acc = self.programs["start", 0]()
     for rows in parts:
-      program = self.programs[rows.tokens.shape[1]]
+      program = self.programs["accumulate", rows.tokens.shape[1]]
       acc = program(state.params, acc, rows, scales, self._token_mask, self._temperature, reference)
     stats, loss = jax.device_get((acc.stats, acc.loss))
-    state, applied = self._apply(state, acc)
+    state, applied = self.programs["apply", 0](state, acc)
     metrics = {"loss": loss, "tokens": stats.tokens, **means(stats), **jax.device_get(applied)}
     return state, {name: float(value) for name, value in metrics.items()}
 

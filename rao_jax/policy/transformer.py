@@ -297,6 +297,13 @@ def param_shardings(config: PolicyConfig, rules: Rules) -> Params:
   return jax.tree_util.tree_map_with_path(one, shapes)
 
 
+def abstract_params(config: PolicyConfig, rules: Rules) -> Params:
+  """Shapes, dtypes and shardings of the parameters under a rule table."""
+  shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
+  layout = param_shardings(config, rules)
+  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
+
+
 def hidden_states(params: Params, config: PolicyConfig, tokens, positions, attention, caches=None, rules=None):
   """Runs the layers on a chunk of tokens.
 

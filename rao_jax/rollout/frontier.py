@@ -6,7 +6,6 @@ compiled here at the start; a shape outside them is an error, so nothing compile
 """
 
 import collections
-import functools
 from collections.abc import Sequence
 
 import jax
@@ -14,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from rao_jax.mesh import Rules
-from rao_jax.policy.cache import make_pool, pool_sharding
-from rao_jax.policy.transformer import Params, PolicyConfig, init_params, param_shardings
+from rao_jax.policy.cache import make_pool
+from rao_jax.policy.transformer import Params, PolicyConfig
 from rao_jax.rollout.engine import Node, Status, Tree
-from rao_jax.rollout.generate import Rows, decode, extend
+from rao_jax.rollout.generate import Rows
 from rao_jax.rollout.keys import fold_keys
+from rao_jax.rollout.programs import lower_rollout
 
 
 class Frontier:
@@ -32,7 +32,7 @@ class Frontier:
     row_ladder: rows of a decode batch, ascending; a batch takes the smallest that holds it.
     cache_ladder: cache positions a program reads, ascending; the last must hold the window plus one slice.
     steps: tokens of a decode slice.
-    chunk: tokens of an `extend` call, for rows with more than half as many pending.
+    chunk: tokens of a `prefill` or `extend` call, for rows with more than half as many pending.
     slots: cache slots; at least the largest batch.
   """
 
@@ -64,34 +64,10 @@ class Frontier:
     self._token_mask = jnp.asarray(token_mask)
     self.pool = make_pool(config, total, self.cache_ladder[-1], rules)
     self.counts = collections.Counter()  # decode steps, row steps paid, tokens fed and sampled, slices, evictions
-    self._compile(config, rules, end_token, total)
-
-  def _compile(self, config: PolicyConfig, rules: Rules, end_token: int, total: int) -> None:
-    pool_layout = pool_sharding(config, total, self.cache_ladder[-1], rules)
-    param_layout = param_shardings(config, rules)
-    struct = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
-    params = jax.tree.map(
-      struct, jax.eval_shape(functools.partial(init_params, config), jax.random.key(0)), param_layout
-    )
-    pool = jax.tree.map(struct, self.pool, pool_layout)
-    rep = rules.replicated
-    self.programs = {}
-    for W in self.row_ladder:
-      i32 = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32, sharding=rules.sharding(shape, ("rows",) + (None,) * (len(shape) - 1)))  # fmt: skip # noqa: E501
-      key = jax.ShapeDtypeStruct((W, 2), jnp.uint32, sharding=i32(W, 2).sharding)
-      rows = Rows(i32(W), i32(W), i32(W, self.steps), i32(W), i32(W), key)
-      mask = jax.ShapeDtypeStruct((config.vocab_size,), jnp.bool_, sharding=rep)
-      temperature = jax.ShapeDtypeStruct((), jnp.float32, sharding=rep)
-      for S in self.cache_ladder:
-        fn = functools.partial(
-          decode, config=config, rules=rules, steps=self.steps, cache_length=S, end_token=end_token
-        )
-        jitted = jax.jit(fn, donate_argnums=1, out_shardings=(pool_layout, rep))
-        self.programs["decode", W, S] = jitted.lower(params, pool, rows, mask, temperature).compile()
-        if self.row_ladder[0] == W and self.chunk <= S:
-          fn = functools.partial(extend, config=config, rules=rules, cache_length=S)
-          jitted = jax.jit(fn, donate_argnums=1, out_shardings=pool_layout)
-          self.programs["extend", W, S] = jitted.lower(params, pool, i32(W), i32(W), i32(W, self.chunk)).compile()
+    lowered = lower_rollout(
+      config, rules, end_token, self.row_ladder, self.cache_ladder, self.steps, self.chunk, total
+    )  # fmt: skip
+    self.programs = {name: one.compile() for name, one in lowered.items()}
     fold_keys(np.zeros(2, np.uint32), [0])  # compiles the one program for keys
 
   # -- slots ---------------------------------------------------------------------------------------------------------
@@ -129,10 +105,13 @@ class Frontier:
         node.key = key
     # A chunk costs the same however full it is, so short prompts and outputs go through decode, one token a step.
     long = [node for _, node in chosen if len(node.tokens) - node.fed > self.chunk // 2]
-    for bucket, nodes in self._by_cache(long, self.chunk).items():
+    for some in self._batches([node for node in long if not node.fed], self.row_ladder[0]):
+      self._feed(params, some, None)
+    longer = [node for node in long if len(node.tokens) - node.fed > self.chunk // 2]
+    for bucket, nodes in self._by_cache(longer, self.chunk).items():
       if bucket is not None:
         for some in self._batches(nodes, self.row_ladder[0]):
-          self._extend(params, some, bucket)
+          self._feed(params, some, bucket)
     tree_of = {id(node): tree for tree, node in chosen}
     for bucket, nodes in self._by_cache([node for _, node in chosen], self.steps).items():
       for some in self._batches(nodes, self.row_ladder[-1]):
@@ -148,7 +127,8 @@ class Frontier:
   def _batches(self, nodes: list[Node], most: int) -> list[list[Node]]:
     return [nodes[at : at + most] for at in range(0, len(nodes), most)]
 
-  def _extend(self, params: Params, nodes: list[Node], S: int) -> None:
+  def _feed(self, params: Params, nodes: list[Node], S: int | None) -> None:
+    """Puts a chunk into the caches of nodes: the first of their tokens (S None), or one that follows S at most."""
     W = self.row_ladder[0]
     slot, length = np.full(W, self._scratch, np.int32), np.zeros(W, np.int32)
     tokens = np.zeros((W, self.chunk), np.int32)
@@ -157,7 +137,10 @@ class Frontier:
       slot[i], length[i], tokens[i, : len(part)] = node.slot, node.fed, part
       node.fed += len(part)
       self.counts["extended"] += len(part)
-    self.pool = self.programs["extend", W, S](params, self.pool, slot, length, tokens)
+    if S is None:
+      self.pool = self.programs["prefill", W, self.chunk](params, self.pool, slot, tokens)
+    else:
+      self.pool = self.programs["extend", W, S](params, self.pool, slot, length, tokens)
 
   def _decode(self, params: Params, nodes: list[Node], tree_of: dict, S: int, temperature: float) -> None:
     C = self.steps

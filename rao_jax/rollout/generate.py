@@ -1,9 +1,9 @@
-"""The two device programs of a rollout: `decode` a slice of tokens, and `extend` caches by a chunk of known tokens.
+"""The device programs of a rollout: `decode` a slice of tokens; `prefill` and `extend` caches by known tokens.
 
 Both work on a batch of W rows, each named by its slot in the cache pool and by how many positions of it are filled.
 A row's *pending* tokens are known but not yet in its cache (a prompt, an output, the last sampled token). `decode`
-feeds them first, one a step, and samples from where they end; `extend` swallows a long stretch of them at once. No
-row waits for another's prompt, and nothing is read back by the host inside a slice.
+feeds them first, one a step, and samples from where they end; `prefill` and `extend` swallow a long stretch of them at
+once. No row waits for another's prompt, and nothing is read back by the host inside a slice.
 """
 
 import flax.struct
@@ -116,6 +116,29 @@ def decode(
   (chunk, *_), (token, logp, sampled, fed) = jax.lax.scan(step, start, jnp.arange(steps))
   pool = put_chunk(pool, rows.slot, rows.length, chunk)
   return pool, Slice(token.T, logp.T, sampled.T, fed.sum(0, dtype=jnp.int32))
+
+
+def prefill(
+  params: Params, pool: CachePool, slot, tokens, *, config: PolicyConfig, rules: Rules
+) -> CachePool:  # fmt: skip
+  """Puts the first chunk of W rows' tokens into their caches: `extend` where nothing is cached yet.
+
+  Args:
+    params: policy parameters.
+    pool: cache pool, donated.
+    slot: i32[W], slots of the rows; padding rows use a scratch slot.
+    tokens: i32[W, C], padded on the right: what padding writes lies beyond the row's new length and is overwritten.
+    config, rules: of the policy.
+  """
+  W, C = tokens.shape
+  causal = jnp.broadcast_to(jnp.tril(jnp.ones((C, C), bool)), (W, C, C))
+  positions = jnp.broadcast_to(jnp.arange(C), (W, C))
+
+  def attention(q, k, v, _, window):
+    return attend(q, [(k, v, within(causal, positions, positions, window))]), CachePool(k, v)
+
+  _, chunk = hidden_states(params, config, tokens, positions, attention, rules=rules)
+  return put_chunk(pool, slot, jnp.zeros(W, jnp.int32), chunk)
 
 
 def extend(

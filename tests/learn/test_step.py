@@ -124,10 +124,10 @@ def assert_gradient_is_the_oracles(acc, batch, options, reference=None):
 
 def accumulated(some: Learner, parts, scales):
   """Gradient sums and statistics at fresh parameters, before the optimiser."""
-  params, acc = fresh(some).params, some._start()
+  params, acc = fresh(some).params, some.programs["start", 0]()
   scales = tuple(np.float32(s) for s in scales)
   for rows in parts:
-    program = some.programs[rows.tokens.shape[1]]
+    program = some.programs["accumulate", rows.tokens.shape[1]]
     acc = program(params, acc, rows, scales, MASK, np.float32(TEMPERATURE), None)
   return jax.device_get(acc)
 
