@@ -1,6 +1,7 @@
 """From a config to the parts of a run: what training and evaluation share."""
 
 import dataclasses
+import functools
 import logging
 import pathlib
 from collections.abc import Sequence
@@ -32,8 +33,10 @@ from rao_jax.learn.state import (
 from rao_jax.learn.step import Learner
 from rao_jax.mesh import ROLLOUT_RULES, TRAIN_RULES, Rules, make_mesh
 from rao_jax.plugin import load_function
+from rao_jax.policy.cache import slots_within
+from rao_jax.policy.lora import frozen, join, trained, without_adapters
 from rao_jax.policy.pretrained import load_weights
-from rao_jax.policy.transformer import PolicyConfig
+from rao_jax.policy.transformer import Params, PolicyConfig, cast_params, init_params, param_shardings
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.chat import ChatProtocol
 from rao_jax.rollout.engine import Tree
@@ -76,10 +79,23 @@ class Run:
 
   def frontier(self) -> Frontier:
     """The rollout's programs, compiled."""
-    r = self.config.rollout
+    r, c = self.config.rollout, self.config.cache
+    slots = slots_within(self.policy, r.slots, max(r.cache_ladder), c.bytes, self.rollout_rules)
+    if slots < min(max(r.row_ladder), r.slots):
+      raise ValueError(
+        f"config.cache.bytes={c.bytes} a device hold {slots} cache slots, less than the largest batch, "
+        f"{max(r.row_ladder)}: raise it, or lower config.rollout.row_ladder or the last of config.rollout.cache_ladder"
+      )
+    parts, nodes = self.rollout_rules.ways("rows"), max(self.caps.max_nodes, self.evaluation_caps.max_nodes)
+    if c.suspend == "keep" and slots // parts < nodes:
+      raise ValueError(
+        f"config.cache.suspend=keep needs a slot for each of the {nodes} nodes that a tree may have, but its part of "
+        f"the devices has {slots // parts}: set config.rollout.slots to {nodes * parts} or more, lower "
+        "config.caps.max_nodes, or choose recompute or host"
+      )
     return Frontier(
       self.policy, self.rollout_rules, self.token_mask, self.protocol.end, r.row_ladder, r.cache_ladder, r.steps,
-      r.chunk, r.slots,
+      r.chunk, slots, c.suspend, c.host_bytes,
     )  # fmt: skip
 
   def learner(self, rate: float, warmup: int, final: float, updates: int, options: LossOptions) -> Learner:
@@ -89,7 +105,7 @@ class Run:
     optimizer = make_optimizer(schedule, c.clip, c.b1, c.b2, c.eps, c.weight_decay)
     return Learner(
       self.policy, self.train_rules, optimizer, schedule, options, self.token_mask, self.config.rollout.temperature,
-      tuple(c.row_lengths), c.tokens_per_microbatch,
+      tuple(c.row_lengths), c.tokens_per_microbatch, self.frozen,
     )  # fmt: skip
 
   def policy_gradient_learner(self) -> Learner:
@@ -109,14 +125,42 @@ class Run:
     optimizer = make_optimizer(lambda _: c.rate, c.clip, c.b1, c.b2, c.eps, c.weight_decay)
     return abstract_state(self.policy, optimizer, self.train_rules)
 
-  def init_state(self, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+  @property
+  def _init_key(self) -> jax.Array:
+    return jax.random.fold_in(self.root_key, 1 << 21)
+
+  @functools.cached_property
+  def frozen(self) -> Params:
+    """The parameters below the adapters, random or those at config.policy.path; {} if all parameters are trained."""
+    if not self.policy.lora_rank:
+      return {}
+    if path := self.config.policy.path:
+      return load_weights(path, without_adapters(self.policy), self.train_rules)
+    layout = frozen(param_shardings(self.policy, self.train_rules), self.policy)
+    return jax.jit(lambda key: frozen(init_params(self.policy, key), self.policy), out_shardings=layout)(self._init_key)
+
+  def init_state(self, optimizer: optax.GradientTransformation) -> TrainState:
     """A fresh state, of random parameters or of those at config.policy.path."""
     path = self.config.policy.path
-    if not path:
-      return init_state(self.policy, optimizer, self.train_rules, key)
+    if not path or self.policy.lora_rank:
+      return init_state(self.policy, optimizer, self.train_rules, self._init_key)
     params = load_weights(path, self.policy, self.train_rules)
     layout = state_shardings(self.policy, optimizer, self.train_rules)
     return with_optimizer(TrainState(params, (), (), ()), optimizer, layout)
+
+  def rollout_params(self, params: Params) -> Params:
+    """What a rollout reads, from a state's parameters: in its layout and compute dtype, the frozen part moved once."""
+    return join(self._frozen_in_rollout, self._to_rollout(params))
+
+  @functools.cached_property
+  def _frozen_in_rollout(self) -> Params:
+    layout = frozen(param_shardings(self.policy, self.rollout_rules), self.policy)
+    return jax.device_put(cast_params(self.frozen, self.policy), layout)
+
+  @functools.cached_property
+  def _to_rollout(self):
+    layout = trained(param_shardings(self.policy, self.rollout_rules), self.policy)
+    return jax.jit(functools.partial(cast_params, config=self.policy), out_shardings=layout)
 
   def trees(self, tasks: Sequence[Task], rollouts: int, stream: int, caps: Caps | None = None) -> list[Tree]:
     """Fresh trees, `rollouts` of each task as one group. Root keys follow from the seed and `stream` alone."""
@@ -168,6 +212,8 @@ def make_run(config: ConfigDict, workdir: pathlib.Path) -> Run:
   tokenizer = _tokenizer(config, workdir, environment, caps, interpreter)
   protocol = make_protocol(config, tokenizer, environment, caps, config.chat.system)
   policy = policy_config(config, tokenizer.vocab_size)
+  if mesh.shape["expert"] > 1 and not policy.experts:
+    raise ValueError(f"config.mesh.expert={mesh.shape['expert']} splits experts, and the policy has none: set it to 1")
   j = config.judge
   if j.kind == "policy":
     told = make_protocol(config, tokenizer, VerdictWorld(), dataclasses.replace(caps, max_depth=0))

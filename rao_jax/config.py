@@ -7,13 +7,25 @@ from ml_collections import ConfigDict
 from rao_jax.learn.losses import LossOptions
 from rao_jax.policy.presets import PRESETS
 from rao_jax.policy.pretrained import config_of
-from rao_jax.policy.transformer import PolicyConfig
+from rao_jax.policy.transformer import PROJECTIONS, PolicyConfig
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.interpreter import Limits
 from rao_jax.tree.credit import CreditOptions
 
-FREE_OF_PRESET = ("vocab_size", "dtype", "param_dtype", "unroll", "remat")
+FREE_OF_PRESET = (
+  "vocab_size",
+  "dtype",
+  "param_dtype",
+  "unroll",
+  "remat",
+  "attention",
+  "lora_rank",
+  "lora_alpha",
+  "lora_targets",
+)
 PROTOCOLS = ("compact", "chat")
+SUSPENDED = ("recompute", "host", "keep")
+HOST_BYTES = 8 << 30
 JUDGES = ("rule", "sparse", "policy", "endpoint")
 
 
@@ -43,12 +55,15 @@ def base_config() -> ConfigDict:
   c.mesh.data = -1  # devices along each axis; -1 for the rest
   c.mesh.fsdp = 1
   c.mesh.tensor = 1
+  c.mesh.expert = 1  # shares of a layer's experts, see policy/experts.py
 
   c.policy = ConfigDict()
   # A published model to start from: a folder with config.json and safetensors, or a GGUF file. Its numbers hold, as
   # those of a preset do, and its tokenizer, unless config.tokenizer.path names another.
   c.policy.path = ""
-  c.policy.preset = ""  # numbers of a published model, see policy/presets.py; those below that describe it stay unset
+  # Numbers of a published model, see policy/presets.py; those below that describe it stay unset. With a path: what the
+  # model there has to be.
+  c.policy.preset = ""
   c.policy.vocab_size = 0  # rows of the embedding; 0 takes the preset's, or the tokenizer's up to a multiple of 64
   c.policy.layers = 3
   c.policy.width = 128
@@ -67,6 +82,10 @@ def base_config() -> ConfigDict:
       c.policy[field.name] = field.default
   c.policy.unroll = False  # unroll the layers: faster for a few small ones on a CPU, slower to compile
   c.policy.remat = False  # recompute activations in the backward pass
+  c.policy.attention = "auto"  # the platform's kernel where it can be used, see docs/accelerators.md; or xla
+  c.policy.lora_rank = 0  # of adapters, which are then all that is trained; 0 trains every parameter
+  c.policy.lora_alpha = 32.0  # adapters are scaled by lora_alpha / lora_rank
+  c.policy.lora_targets = PROJECTIONS  # the projections that have one; experts cannot
 
   c.tokenizer = ConfigDict()
   # A tokenizer.json, a sentencepiece model, a folder with one of them, or a GGUF file. Empty: that of policy.path, or
@@ -94,6 +113,14 @@ def base_config() -> ConfigDict:
   c.rollout.chunk = 64  # tokens of one prefill call
   c.rollout.slots = 256  # nodes whose cache is kept; beyond that suspended nodes give theirs up
 
+  c.cache = ConfigDict()
+  # When slots run out, what becomes of the caches of nodes that wait for their children, or for others of their level.
+  # recompute: given up, and computed again when the node goes on. host: copied to this machine's memory and back.
+  # keep: they stay, and a tree begins only when there is a slot for each of its caps.max_nodes.
+  c.cache.suspend = "recompute"
+  c.cache.bytes = 0  # of a device, for caches: fewer slots than rollout.slots, if these take more; 0 is no limit
+  c.cache.host_bytes = HOST_BYTES  # of a process, for copies; what does not fit is computed again
+
   c.credit = ConfigDict()  # the paper's rule by default; see tree/credit.py
   c.credit.delegation_bonus = 0.0  # lambda
   c.credit.baseline = "leave_one_out"
@@ -112,7 +139,7 @@ def base_config() -> ConfigDict:
   c.judge.model = ""  # of the endpoint
   c.judge.request = ConfigDict()  # more fields of a request, e.g. max_tokens; temperature is 0 if not among them
   # Of `endpoint` and `module:function`; what follows may change on resuming.
-  c.judge.in_flight = 8  # calls at a time
+  c.judge.in_flight = 8  # calls at a time, of each process
   c.judge.unreachable = "stop"  # without a verdict the run stops with a checkpoint; "invalid" drops the tree
   c.judge.endpoint = ConfigDict()
   c.judge.endpoint.base_url = ""  # e.g. http://localhost:8000/v1
@@ -193,13 +220,19 @@ def policy_config(c: ConfigDict, vocab_size: int) -> PolicyConfig:
   values = c.policy.to_dict()
   preset, path = values.pop("preset"), values.pop("path")
   rows = -(-vocab_size // 64) * 64
-  if preset and path:
-    raise ValueError(f"config.policy.preset={preset} and config.policy.path={path}: leave out one of them")
   if preset or path:
     if preset and preset not in PRESETS:
       raise ValueError(f"config.policy.preset={preset!r}: choose one of {tuple(PRESETS)}")
-    numbers = dataclasses.asdict(PRESETS[preset] if preset else config_of(path))
-    unset, source = base_config().policy, f"preset={preset}" if preset else f"path={path}"
+    numbers = dataclasses.asdict(config_of(path) if path else PRESETS[preset])
+    if preset and path:
+      expected = dataclasses.asdict(PRESETS[preset])
+      for name, value in numbers.items():
+        if value != expected[name] and name not in (*FREE_OF_PRESET, "vocab_size", "context"):
+          raise ValueError(
+            f"config.policy.path={path} says {name}={value}, config.policy.preset={preset} {expected[name]}: it is "
+            "another model; leave out the preset, or change the path"
+          )
+    unset, source = base_config().policy, f"path={path}" if path else f"preset={preset}"
     for name, value in values.items():
       if name not in FREE_OF_PRESET and value not in (unset[name], numbers[name]):
         raise ValueError(
@@ -209,6 +242,7 @@ def policy_config(c: ConfigDict, vocab_size: int) -> PolicyConfig:
     rows = numbers["vocab_size"]
     values = numbers | {name: values[name] for name in FREE_OF_PRESET}
   values["vocab_size"] = c.policy.vocab_size or rows
+  values["lora_targets"] = tuple(values["lora_targets"])  # a list, if it comes from a workdir
   policy = PolicyConfig(**values)
   if policy.vocab_size < vocab_size:
     if path:
@@ -255,10 +289,10 @@ def validate(c: ConfigDict) -> None:
     )
   if c.loss.normaliser not in ("trajectory", "token"):
     raise ValueError(f"config.loss.normaliser={c.loss.normaliser!r}: choose 'trajectory' or 'token'")
-  if c.policy.param_dtype != "float32":
+  if c.policy.param_dtype != "float32" and not c.policy.lora_rank:
     raise ValueError(
       f"config.policy.param_dtype={c.policy.param_dtype!r} loses updates smaller than 1/512 of a weight: set it to "
-      "float32; config.policy.dtype may be bfloat16"
+      "float32 (config.policy.dtype may be bfloat16), or train adapters by config.policy.lora_rank"
     )
   if c.rollout.temperature <= 0:
     raise ValueError(f"config.rollout.temperature={c.rollout.temperature}: training needs a temperature above 0")
@@ -267,6 +301,12 @@ def validate(c: ConfigDict) -> None:
     raise ValueError(
       f"config.rollout.cache_ladder={tuple(c.rollout.cache_ladder)}: its last must hold caps.window + rollout.steps = "
       f"{needed} positions"
+    )
+  if c.cache.suspend not in SUSPENDED:
+    raise ValueError(f"config.cache.suspend={c.cache.suspend!r}: choose one of {SUSPENDED}")
+  if c.cache.host_bytes != HOST_BYTES and c.cache.suspend != "host":
+    raise ValueError(
+      f"config.cache.host_bytes does nothing with config.cache.suspend={c.cache.suspend}: unset it, or choose host"
     )
   if max(c.learn.row_lengths) < c.caps.window:
     raise ValueError(

@@ -8,16 +8,18 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from absl import app, flags
 from ml_collections import ConfigDict
 
+from rao_jax import processes
 from rao_jax.build import Run, make_run
 from rao_jax.checkpoint import Checkpointer
 from rao_jax.config import validate
 from rao_jax.evaluation import evaluate, summarise
-from rao_jax.policy.transformer import Params, param_shardings
+from rao_jax.learn.state import TrainState
+from rao_jax.processes import end_at_once, first, first_then_others
 from rao_jax.rollout.summary import tree_line
+from rao_jax.screen import Screen
 from rao_jax.train import quieten, use_compile_cache
 
 
@@ -29,23 +31,22 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
   return ConfigDict(json.loads(path.read_text()))
 
 
-def restore_params(run: Run, workdir: pathlib.Path, which: str) -> tuple[int, Params, dict[str, Any]]:
-  """Parameters of a checkpoint under the rollout's sharding.
+def restore_state(run: Run, workdir: pathlib.Path, which: str) -> tuple[int, TrainState, dict[str, Any]]:
+  """The state of a checkpoint under the training rules.
 
   Args:
     run: of the workdir's config.
     workdir: of a training run.
     which: `last`, `best` or `warm_start`.
   Returns:
-    (step, parameters, the checkpoint's counters).
+    (step, state, the checkpoint's counters).
   """
   folder = workdir / ("warm_start" if which == "warm_start" else "checkpoints")
   if folder.exists():
     with Checkpointer(folder) as checkpointer:
       restored = checkpointer.restore(run.abstract_state(), best=which == "best")
     if restored is not None:
-      step, state, meta = restored
-      return step, jax.device_put(state.params, param_shardings(run.policy, run.rollout_rules)), meta
+      return restored
   raise FileNotFoundError(f"no {which} checkpoint below {folder}: train first, or name another --checkpoint")
 
 
@@ -78,26 +79,29 @@ def evaluate_workdir(
     config.judge.kind = "rule"  # nodes below the roots are not judged here
   validate(config)
   use_compile_cache(config)
-  run = make_run(config, workdir)
+  run = first_then_others(lambda: make_run(config, workdir))
+  screen = Screen(quiet=True, silent=not first())
   splits = splits or config.tasks.dev.to_dict()
   tasks = {split: run.environment.tasks(split)[:n] for split, n in splits.items()}
-  step, params, meta = restore_params(run, workdir, checkpoint)
+  step, state, meta = restore_state(run, workdir, checkpoint)
+  params = run.rollout_params(state.params)
   frontier = run.frontier()
   results, lines = {}, []
-  print(f"{workdir}, {checkpoint} checkpoint of step {step}, temperature {temperature}")
-  print(f"{'split':20} {'tasks':>6} {'success':>8} {'95% interval':>14} {'nodes':>7} {'deepest':>8} {'tokens':>8}")
+  screen.line(f"{workdir}, {checkpoint} checkpoint of step {step}, temperature {temperature}")
+  screen.line(
+    f"{'split':20} {'tasks':>6} {'success':>8} {'95% interval':>14} {'nodes':>7} {'deepest':>8} {'tokens':>8}"
+  )
   for split, some in tasks.items():
     trees = evaluate(run, frontier, params, some, temperature)
     lines += [tree_line(tree, step, i) for i, tree in enumerate(trees)]
     r = results[split] = summarise(trees)
     low, high = r["interval"]
-    print(
+    screen.line(
       f"{split:20} {r['tasks']:6d} {r['success']:8.3f} {low:6.3f}..{high:5.3f} {r['nodes_per_tree']:8.1f} "
-      f"{r['deepest_solved']:8d} {r['sampled_tokens_per_tree']:8.0f}",
-      flush=True,
+      f"{r['deepest_solved']:8d} {r['sampled_tokens_per_tree']:8.0f}"
     )
   run.close()
-  if trees_file:
+  if trees_file and first():
     trees_file.parent.mkdir(parents=True, exist_ok=True)
     trees_file.write_text("".join(json.dumps(line) + "\n" for line in lines))
   return {
@@ -116,15 +120,18 @@ def main(argv: Sequence[str]) -> None:
     raise app.UsageError(f"left over on the command line: {argv[1:]}; flags begin with --")
   quieten()
   f = flags.FLAGS
-  result = evaluate_workdir(
-    pathlib.Path(f.workdir), f.checkpoint, parse_splits(f.splits or [], f.n), f.temperature, f.max_depth, f.window,
-    pathlib.Path(f.trees) if f.trees else None,
-  )  # fmt: skip
-  if f.json:
+  processes.start(f)
+  with end_at_once():
+    result = evaluate_workdir(
+      pathlib.Path(f.workdir), f.checkpoint, parse_splits(f.splits or [], f.n), f.temperature, f.max_depth, f.window,
+      pathlib.Path(f.trees) if f.trees else None,
+    )  # fmt: skip
+  if f.json and first():
     pathlib.Path(f.json).write_text(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":
+  processes.define_flags()
   flags.DEFINE_string("workdir", None, "Workdir of a training run.", required=True)
   flags.DEFINE_list("splits", None, "Splits to evaluate on, each with :tasks if not --n; default config.tasks.dev.")
   flags.DEFINE_integer("n", 100, "Tasks of each split.")

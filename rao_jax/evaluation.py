@@ -7,6 +7,7 @@ from typing import Any
 from rao_jax.build import Run
 from rao_jax.envs.base import Task
 from rao_jax.policy.transformer import Params
+from rao_jax.processes import together
 from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import Tree
 from rao_jax.rollout.frontier import Frontier
@@ -23,7 +24,8 @@ def evaluate(
 
   Success is that of roots, so nodes below them are not judged here.
   """
-  trees = run.trees(tasks, 1, EVALUATION_STREAM, run.evaluation_caps)
+  with together():
+    trees = run.trees(tasks, 1, EVALUATION_STREAM, run.evaluation_caps)
   collect(params, trees, frontier, temperature, on_tick, run.verdicts(children=False))
   return trees
 

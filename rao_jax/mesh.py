@@ -6,11 +6,13 @@ name is split over. Training and rollout use two tables over one mesh: see `TRAI
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "expert", "tensor")
 
 # `rows` are batch rows (packed training rows, frontier rows, cache slots); the rest are parameter axes. Activations
 # name their width `act_embed`, so that splitting weights over fsdp does not split activations too.
@@ -20,6 +22,7 @@ TRAIN_RULES = {
   "heads": "tensor",
   "kv_heads": "tensor",
   "mlp": "tensor",
+  "experts": "expert",
   "vocab": "tensor",
 }
 # While decoding, weights split over fsdp would be gathered for every token: only `tensor` splits them.
@@ -69,14 +72,31 @@ class Rules:
     return jax.lax.with_sharding_constraint(x, self.sharding(x.shape, axes))
 
   @property
+  def row_owners(self) -> list[int]:
+    """The process that holds each part of the row axes."""
+    rows = self.mesh.devices.reshape(self.ways("rows"), -1)
+    return [int(device.process_index) for device in rows[:, 0]]
+
+  @property
   def replicated(self) -> NamedSharding:
     return NamedSharding(self.mesh, PartitionSpec())
 
+  def replicate(self, value: np.ndarray) -> jax.Array:
+    """A host array, the same on every process, on all devices."""
+    return jax.make_array_from_callback(value.shape, self.replicated, lambda index: value[index])
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
-  """Mesh over all devices with axes (data, fsdp, tensor); one size may be -1 for 'the rest'."""
-  sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
-  found = jax.device_count()
+
+def make_mesh(
+  data: int = -1, fsdp: int = 1, tensor: int = 1, expert: int = 1, devices: Sequence[jax.Device] | None = None
+) -> Mesh:
+  """Mesh over `devices`, all there are by default, with the axes of AXES; one size may be -1 for 'the rest'.
+
+  Devices that differ in their place on `expert` and `tensor` alone share the rows they work on, and a row's trees run
+  in one process: these groups are kept within processes, and an error where that is impossible.
+  """
+  sizes = {"data": data, "fsdp": fsdp, "expert": expert, "tensor": tensor}
+  devices = jax.devices() if devices is None else devices
+  found = len(devices)
   asked = ", ".join(f"{k}={v}" for k, v in sizes.items())
   rest = [name for name, size in sizes.items() if size == -1]
   if len(rest) > 1 or any(size < 1 and size != -1 for size in sizes.values()):
@@ -88,4 +108,57 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
     sizes[rest[0]] = found // fixed
   elif fixed != found:
     raise ValueError(f"mesh ({asked}) needs {fixed} devices, found {found}: set config.mesh.data=-1 for 'the rest'")
-  return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+  shape, types = tuple(sizes.values()), (AxisType.Auto,) * len(AXES)
+  try:
+    mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
+  except NotImplementedError:  # sizes that are no products of the slice's own, such as 16 x 4 on a TPU slice of 8 x 8
+    mesh = None
+  group = sizes["expert"] * sizes["tensor"]
+  if mesh and all(len({d.process_index for d in rows}) == 1 for rows in mesh.devices.reshape(-1, group)):
+    return mesh
+  by_process = sorted(devices, key=lambda device: device.process_index)  # stable: the order within a process is kept
+  rows = np.array(by_process).reshape(-1, group)
+  if any(len({d.process_index for d in row}) > 1 for row in rows):
+    here = sum(d.process_index == by_process[0].process_index for d in devices)
+    raise ValueError(
+      f"mesh ({asked}): expert x tensor = {group} devices share the rows they work on and must be in one process, but "
+      f"one has {here}: set config.mesh.expert and config.mesh.tensor so that their product divides {here}"
+    )
+  return Mesh(rows.reshape(shape), AXES, axis_types=types)
+
+
+def put(value: np.ndarray, sharding: NamedSharding) -> jax.Array | np.ndarray:
+  """What a compiled program takes for a host array of which this process knows at least what its own devices hold.
+
+  In one process that is the array itself.
+  """
+  if sharding.is_fully_addressable:
+    return value
+  value = np.asarray(value)
+  return jax.make_array_from_callback(value.shape, sharding, lambda index: value[index])
+
+
+def call(program: jax.stages.Compiled, *args):
+  """Calls a compiled program; host arrays among its arguments are `put` where it wants them."""
+  if jax.process_count() > 1:
+    one = lambda x, sharding: x if isinstance(x, jax.Array) or sharding is None else put(x, sharding)  # None: not read
+    args = jax.tree.map(one, args, program.input_shardings[0])
+  return program(*args)
+
+
+def fetch(arrays):
+  """Device arrays as host arrays; of one over several processes the parts held here, zeros elsewhere."""
+  if jax.process_count() == 1:
+    return jax.device_get(arrays)
+  for x in jax.tree.leaves(arrays):
+    x.copy_to_host_async()
+
+  def one(x):
+    if x.is_fully_replicated:
+      return np.asarray(x)
+    out = np.zeros(x.shape, x.dtype)
+    for shard in x.addressable_shards:
+      out[shard.index] = shard.data
+    return out
+
+  return jax.tree.map(one, arrays)

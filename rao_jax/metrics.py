@@ -6,6 +6,7 @@ file stays JSON for every reader.
 """
 
 import collections
+import errno
 import importlib
 import json
 import math
@@ -53,6 +54,7 @@ class MetricWriter:
     wandb_project: str = "",
     config: Mapping[str, Any] | None = None,
   ):
+    self.rows = 0  # of the file, as far as this writer knows: those it kept and those it wrote
     self._active = jax.process_index() == 0
     if not self._active:
       return
@@ -69,10 +71,13 @@ class MetricWriter:
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Appends one row. One unbuffered write, so a kill can cut only the last line."""
+    self.rows += 1
     if not self._active:
       return
     step, values = int(step), {key: float(value) for key, value in values.items()}
-    self._file.write(_line({"step": step, **values}))
+    line = _line({"step": step, **values})
+    if self._file.write(line) < len(line):
+      raise OSError(errno.ENOSPC, "no room for a row", str(self._path))
     if self._tensorboard_dir is not None:
       if self._tensorboard is None:
         self._tensorboard = tensorboardX.SummaryWriter(self._tensorboard_dir, purge_step=self._purge_step)
@@ -82,12 +87,19 @@ class MetricWriter:
     if self._wandb is not None:
       self._wandb.log(values, step=step)
 
-  def truncate_after(self, step: int) -> int:
-    """Drops the rows of later steps, which a run resumed at `step` writes again. Returns how many were dropped."""
+  def truncate_after(self, step: int, number: int | None = None) -> int:
+    """Drops the rows that a run resumed at `step` writes again. Returns how many were dropped.
+
+    Args:
+      step: rows of later steps go.
+      number: of rows that are kept at most; None keeps all of the steps so far.
+    """
+    self.rows = number or 0
     if not self._active:
       return 0
     rows = read_metrics(self._path)
-    kept = [row for row in rows if row["step"] <= step]
+    kept = [row for row in rows[:number] if row["step"] <= step]
+    self.rows = len(kept)
     self._file.close()
     if len(kept) < len(rows):
       _replace(self._path, kept)

@@ -25,17 +25,21 @@ class Clock:
 
 
 class Screen:
-  """What the terminal shows: progress bars and one line a step, or plain lines for a log."""
+  """What the terminal shows: progress bars and one line a step, or plain lines for a log, or nothing."""
 
-  def __init__(self, quiet: bool):
-    self.quiet = quiet
+  def __init__(self, quiet: bool, silent: bool = False):
+    self.quiet, self.silent = quiet, silent
     self._began = time.monotonic()
     self._first: int | None = None
 
   def bar(self, total: int, what: str, unit: str = "it", initial: int = 0) -> tqdm:
-    return tqdm(total=total, desc=what, unit=unit, unit_scale=unit == "tok", initial=initial, disable=self.quiet)
+    return tqdm(
+      total=total, desc=what, unit=unit, unit_scale=unit == "tok", initial=initial, disable=self.quiet or self.silent
+    )
 
   def line(self, text: str) -> None:
+    if self.silent:
+      return
     if self.quiet:
       print(text, flush=True)
     else:

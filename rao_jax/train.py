@@ -17,18 +17,21 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
+from rao_jax import command, interrupt, processes
 from rao_jax.build import Run, make_run, task_indices
 from rao_jax.checkpoint import Checkpointer
 from rao_jax.compare import Comparison, train_and_compare
 from rao_jax.config import validate
 from rao_jax.evaluation import evaluate
+from rao_jax.interrupt import Interrupted
 from rao_jax.judge.base import JudgeUnreachable
 from rao_jax.learn.losses import normalisers
 from rao_jax.learn.packing import fill, microbatches
 from rao_jax.learn.state import TrainState
 from rao_jax.learn.step import FiniteGuard, Learner
 from rao_jax.metrics import MetricWriter
-from rao_jax.policy.transformer import Params, param_shardings
+from rao_jax.policy.transformer import Params
+from rao_jax.processes import PeerFailed, end_at_once, first, first_then_others, from_first, known_to_all, together
 from rao_jax.report import write_report
 from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import Tree, record
@@ -38,13 +41,17 @@ from rao_jax.screen import Clock, Screen, final_table
 from rao_jax.tree.buffer import TreeBuffer, TreeRecord, build, ladder
 from rao_jax.tree.credit import Credit, credit
 from rao_jax.warm_start import warm_start
+from rao_jax.workdir import claim
 
 log = logging.getLogger(__name__)
+NOTHING_THERE = (
+  "--resume: {} holds no checkpoint to go on from: look for a misspelt --workdir, or leave --resume out to begin"
+)
 
 
 def train(
   config: ConfigDict, workdir: str | pathlib.Path, *, quiet: bool = False, dry_run: bool = False,
-  profile_steps: Sequence[int] = (),
+  profile_steps: Sequence[int] = (), resume: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
   """Trains to the end of `config`, going on from the workdir's last good checkpoint if it has one.
 
@@ -54,39 +61,48 @@ def train(
     quiet: plain lines for a log file in place of progress bars.
     dry_run: build and compile everything, say what it needs, and stop.
     profile_steps: steps to write a profiler trace of, below `profile/`.
+    resume: it is an error if there is no checkpoint to go on from.
   Returns:
     summary of the run: steps, sampled tokens, warm-start tokens, the last evaluation.
+  Raises:
+    ValueError, OSError: a setting, or a file that one names, cannot be worked with.
+    Interrupted: it was asked to end by SIGTERM, and can be gone on with.
   """
-  validate(config)
   workdir = pathlib.Path(workdir)
-  workdir.mkdir(parents=True, exist_ok=True)
   use_compile_cache(config)
-  config_file = workdir / "config.json"
-  if config_file.exists():
-    refuse_changes(ConfigDict(json.loads(config_file.read_text())), config)
-  config_file.write_text(json.dumps(config.to_dict(), indent=2))
-  run = make_run(config, workdir)
-  screen = Screen(quiet)
+  screen = Screen(quiet, silent=not first())
   with contextlib.ExitStack() as stack:
-    stack.callback(run.close)
-    checkpoints = stack.enter_context(Checkpointer(workdir / "checkpoints", max_to_keep=config.checkpoint.keep))
-    writer = MetricWriter(
-      workdir, tensorboard=config.log.tensorboard, wandb_project=config.log.wandb_project, config=config.to_dict()
-    )
-    stack.callback(writer.close)
-    started = time.monotonic()
-    learner, frontier = run.policy_gradient_learner(), run.frontier()
-    screen.line(memory_report(run, learner, frontier, time.monotonic() - started))
-    if dry_run:
-      return {}
-    restored = checkpoints.restore(learner.abstract)
+    with command.settings():
+      with together():
+        validate(config)
+        if resume and not (workdir / "config.json").exists():
+          raise FileNotFoundError(NOTHING_THERE.format(workdir))
+      if lock := first_then_others(lambda: claim(workdir, config)):
+        stack.callback(lock.close)
+      run = first_then_others(lambda: make_run(config, workdir))
+      stack.callback(run.close)
+      checkpoints = stack.enter_context(Checkpointer(workdir / "checkpoints", max_to_keep=config.checkpoint.keep))
+      writer = MetricWriter(
+        workdir, tensorboard=config.log.tensorboard, wandb_project=config.log.wandb_project, config=config.to_dict()
+      )
+      stack.callback(writer.close)
+      stack.enter_context(end_at_once())  # before what is above waits for the others
+      started = time.monotonic()
+      learner, frontier = run.policy_gradient_learner(), run.frontier()
+      screen.line(memory_report(run, learner, frontier, time.monotonic() - started))
+      if dry_run:
+        return {}
+      restored = checkpoints.restore(learner.abstract)
+      if resume and restored is None:
+        raise FileNotFoundError(NOTHING_THERE.format(workdir))
+    stack.enter_context(interrupt.at_safe_points())
     if restored is None:
       writer.truncate_after(-1)  # rows of a start that was killed before its first checkpoint
       state, read = warm_start(run, learner, workdir, writer, screen)
-      step, meta = 0, {"sampled": 0, "warm_start_tokens": read, "seconds": 0.0}
+      step, meta = 0, {"sampled": 0, "warm_start_tokens": read, "seconds": 0.0, "evaluated": -1, "skipped_in_a_row": 0}
     else:
       step, state, meta = restored
-      dropped = writer.truncate_after(step)
+      dropped = writer.truncate_after(step, meta["rows"])
       checkpoints.truncate_after(step)
       screen.line(
         f"going on from the checkpoint of step {step}" + f" ({dropped} later metric rows dropped)" * bool(dropped)
@@ -98,7 +114,7 @@ def train(
     loop = Loop(run, learner, frontier, checkpoints, writer, screen, workdir, reference)
     summary = loop.run(state, step, meta, fresh=restored is None, profile_steps=profile_steps)
     screen.line(final_table(summary))
-    if config.log.report and jax.process_index() == 0:
+    if config.log.report and first():
       write_report([workdir], workdir / "report.html")
     return summary
 
@@ -114,8 +130,6 @@ class Loop:
     self.checkpoints, self.writer, self.screen, self.workdir = checkpoints, writer, screen, workdir
     self.reference = reference
     self.config = run.config
-    layout = param_shardings(run.policy, run.rollout_rules)
-    self._to_rollout = jax.jit(lambda params: params, out_shardings=layout)
     self._guard = FiniteGuard(self.config.learn.max_skipped)
     trees = sum(self.config.tasks.train.values()) * self.config.rollouts_per_task
     self._nodes = ladder(trees * self.config.caps.max_nodes)  # one credit program, whatever the trees grow to
@@ -124,46 +138,59 @@ class Loop:
   def run(
     self, state: TrainState, step: int, meta: dict[str, Any], fresh: bool, profile_steps: Sequence[int]
   ) -> dict[str, Any]:
-    """Steps until the config's end; a fresh state is evaluated and saved as step 0.
+    """Steps until the config's end, evaluating and saving when they are due; a fresh state is step 0.
 
-    A judge that stays unreachable ends them early: JudgeUnreachable, once the state of the last step is saved.
+    An error outside of an update, such as a judge that stays unreachable, is raised once the state of the last step is
+    saved. So is Interrupted; an evaluation that it cut off is made when the run goes on.
     """
     c, last = self.config, {}
     bar = self.screen.bar(c.steps, "step", initial=step)
-    saved = step
-    if fresh:
-      if c.evaluation.every:
-        last = self.evaluate(state, step)
-      self.checkpoints.save(step, state, dict(meta))
+    saved, written = -1 if fresh else step, step
+    self._guard.in_a_row = meta["skipped_in_a_row"]
     try:
-      while step < c.steps and not self._spent(meta):
+      while True:
+        over = step >= c.steps or self._spent(meta)
+        if c.evaluation.every and meta["evaluated"] < step and (step % c.evaluation.every == 0 or over):
+          began = time.monotonic()
+          last = self.evaluate(state, step)
+          meta["evaluated"] = step
+          meta["seconds"] += from_first(time.monotonic() - began)
+          if step:
+            self.checkpoints.save_best(step, state, meta, score=last["eval/success"])
+        if saved < step and (step % c.checkpoint.every == 0 or over):
+          self.save(step, state, meta)
+          saved = step
+        if over:
+          break
+        interrupt.check()
         began = time.monotonic()
         profiled = step + 1 in profile_steps
         with jax.profiler.trace(str(self.workdir / "profile")) if profiled else contextlib.nullcontext():
-          state, metrics = self.step(state, step, meta)
+          state, metrics, *batch = self.step(state, step, meta)
         step += 1
-        meta["seconds"] += time.monotonic() - began
-        final = step == c.steps or self._spent(meta)
-        if c.evaluation.every and (step % c.evaluation.every == 0 or final):
-          began = time.monotonic()
-          last = self.evaluate(state, step)
-          meta["seconds"] += time.monotonic() - began
-          self.checkpoints.save_best(step, state, meta, score=last["eval/success"])
-        if step % c.checkpoint.every == 0 or final:
-          self.checkpoints.save(step, state, dict(meta))
-          saved = step
+        meta["seconds"] += from_first(time.monotonic() - began)
+        self.write(step, metrics, *batch)
+        written = step
         bar.update(1)
         self.screen.step(step, c.steps, metrics)
-    except JudgeUnreachable as e:
-      if saved < step:
-        self.checkpoints.save(step, state, dict(meta))
-      raise JudgeUnreachable(
-        f"{e}\nthe state of step {step} is saved below {self.workdir}: the same command goes on from there"
-      ) from e
-    if saved < step:
-      self.checkpoints.save(step, state, dict(meta))
+        meta["skipped_in_a_row"] = self._guard.in_a_row
+        with together():
+          self._guard.check(f"step {step}", "config.learn.rate")
+    except Exception as e:
+      # A state given away to an update that failed is gone; one without its row would go on without it.
+      whole = written == step and not any(x.is_deleted() for x in jax.tree.leaves(state))
+      if known_to_all(e) and whole:
+        if saved < step:
+          self.save(step, state, meta)
+          self.checkpoints.wait()
+        e.add_note(f"the state of step {step} is saved below {self.workdir}: the same command goes on from there")
+      raise
     bar.close()
     return {"steps": step, **meta, "evaluation": last}
+
+  def save(self, step: int, state: TrainState, meta: dict[str, Any]) -> None:
+    """A checkpoint, with the number of metric rows that belong to it."""
+    self.checkpoints.save(step, state, meta | {"rows": self.writer.rows})
 
   def _spent(self, meta: dict[str, Any]) -> bool:
     c = self.config
@@ -171,19 +198,24 @@ class Loop:
       (c.sampled_tokens and meta["sampled"] >= c.sampled_tokens) or (c.max_seconds and meta["seconds"] >= c.max_seconds)
     )
 
-  def step(self, state: TrainState, step: int, meta: dict[str, Any]) -> tuple[TrainState, dict[str, float]]:
-    """collect -> credit -> update; `meta["sampled"]` grows by the tokens sampled."""
+  def step(
+    self, state: TrainState, step: int, meta: dict[str, Any]
+  ) -> tuple[TrainState, dict[str, float], Sequence[Tree], TreeBuffer, Credit]:
+    """collect -> credit -> update; `meta["sampled"]` grows by the tokens sampled.
+
+    Of several processes each works its own trees; from there on all do the same.
+    """
     c, run = self.config, self.run_
     clock = Clock()
-    tasks = []
-    for split, n in c.tasks.train.items():
-      source = run.environment.tasks(split)
-      tasks += [source[int(i)] for i in task_indices(c.seed, step, n, len(source))]
-    trees = run.trees(tasks, c.rollouts_per_task, step)
+    with together():
+      tasks = []
+      for split, n in c.tasks.train.items():
+        source = run.environment.tasks(split)
+        tasks += [source[int(i)] for i in task_indices(c.seed, step, n, len(source))]
+      trees = run.trees(tasks, c.rollouts_per_task, step)
+      verdicts = run.verdicts()
     before = self.frontier.counts.copy()
-    judged = collect(
-      self._to_rollout(state.params), trees, self.frontier, c.rollout.temperature, verdicts=run.verdicts()
-    )
+    judged = collect(run.rollout_params(state.params), trees, self.frontier, c.rollout.temperature, verdicts=verdicts)
     clock.lap("rollout")
     buffer, assigned = self._credit([record(tree) for tree in trees])
     clock.lap("credit")
@@ -201,13 +233,21 @@ class Loop:
       **clock.metrics(),
       "tokens/sampled_total": meta["sampled"],
       "rollout/occupancy": counts["fed"] / max(counts["row_steps"], 1),
-      "rollout/evictions": counts["evictions"],
+      "rollout/empty_row_share": counts["empty_steps"] / max(counts["row_steps"], 1),
+      **{f"rollout/{name}": counts[name] for name in ("evictions", "saved", "loaded")},
       "time/sampled_tokens_per_second": counts["sampled"] / max(clock.laps["rollout"], 1e-9),
     }
-    self.writer.write(step + 1, metrics)
-    if c.log.trees_every and (step % c.log.trees_every == 0 or step + 1 == c.steps):
-      self.dump(trees[: c.log.trees], step + 1, buffer, assigned)
-    return state, metrics
+    return state, metrics, trees, buffer, assigned
+
+  def write(
+    self, step: int, metrics: dict[str, float], trees: Sequence[Tree], buffer: TreeBuffer, assigned: Credit
+  ) -> None:
+    """The files of a finished step."""
+    c = self.config
+    with together():
+      self.writer.write(step, metrics)
+      if first() and c.log.trees_every and ((step - 1) % c.log.trees_every == 0 or step == c.steps):
+        self.dump(trees[: c.log.trees], step, buffer, assigned)
 
   def _credit(self, records: Sequence[TreeRecord]) -> tuple[TreeBuffer, Credit]:
     buffer = build(records, num_trees=len(records), num_nodes=self._nodes)
@@ -234,7 +274,7 @@ class Loop:
       state, metrics = self.learner.update(state, parts, scales, self.reference)
       fills.append(fill(parts))
       rows.append(metrics)
-      self._guard.check(metrics, f"step {step + 1}", "config.learn.rate")
+      self._guard.count(metrics)
     if not rows:
       return state, {"funnel/tokens_trained": 0.0}
     mean = {f"train/{k}": float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in ("tokens", "finite")}
@@ -250,13 +290,17 @@ class Loop:
   def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
     """Success on the development splits, written as `eval/...`."""
     c = self.config
-    tasks = [task for split, n in c.tasks.dev.items() for task in self.run_.environment.tasks(split)[:n]]
-    if not tasks:
-      raise ValueError("config.evaluation.every is set, but config.tasks.dev names no split: name one, or set it to 0")
+    with together():
+      tasks = [task for split, n in c.tasks.dev.items() for task in self.run_.environment.tasks(split)[:n]]
+      if not tasks:
+        raise ValueError(
+          "config.evaluation.every is set, but config.tasks.dev names no split: name one, or set it to 0"
+        )
     began = time.monotonic()
-    trees = evaluate(self.run_, self.frontier, self._to_rollout(state.params), tasks, c.evaluation.temperature)
+    trees = evaluate(self.run_, self.frontier, self.run_.rollout_params(state.params), tasks, c.evaluation.temperature)
     metrics = tree_metrics(trees, "eval") | {"time/evaluation_seconds": time.monotonic() - began}
-    self.writer.write(step, metrics)
+    with together():
+      self.writer.write(step, metrics)
     self.screen.evaluation(step, metrics)
     return metrics
 
@@ -303,7 +347,10 @@ def funnel(trees: Sequence[Tree], assigned: Credit, learned: dict[str, float]) -
 
 def memory_report(run: Run, learner: Learner, frontier: Frontier, seconds: float) -> str:
   """One line: parameters, programs compiled, bytes a device needs at most, by the compiler's own analysis."""
-  params = sum(int(np.prod(x.shape)) for x in jax.tree.leaves(learner.abstract.params))
+  count = lambda tree: sum(int(np.prod(x.shape)) for x in jax.tree.leaves(tree))
+  params = f"{count((learner.abstract.params, run.frozen)):,} parameters"
+  if run.frozen:
+    params += f" ({count(learner.abstract.params):,} of adapters are trained)"
 
   def needed(program) -> int:
     m = program.memory_analysis()
@@ -311,37 +358,11 @@ def memory_report(run: Run, learner: Learner, frontier: Frontier, seconds: float
 
   update = max(needed(p) for p in learner.programs.values())
   rollout = max(needed(p) for p in frontier.programs.values())
-  count = len(frontier.programs) + len(learner.programs)
+  programs = len(frontier.programs) + len(learner.programs)
   return (
-    f"{params:,} parameters on {run.mesh.size} {jax.devices()[0].platform} device(s); {count} programs compiled in "
+    f"{params} on {run.mesh.size} {jax.devices()[0].platform} device(s); {programs} programs compiled in "
     f"{seconds:.0f} s; at most {update / 2**20:.0f} MiB a device in an update, {rollout / 2**20:.0f} MiB in a rollout"
   )
-
-
-def refuse_changes(old: ConfigDict, new: ConfigDict) -> None:
-  """A workdir belongs to one config: how long to go on, how to report and how to reach the judge may change.
-
-  With other `steps` the learning rate follows the new schedule from there on: the run is then not the one that would
-  have had so many steps from its start.
-  """
-  keys = (
-    "steps", "sampled_tokens", "max_seconds", "evaluation", "checkpoint", "log", "compile_cache", "judge.in_flight",
-    "judge.unreachable", "judge.endpoint",
-  )  # fmt: skip
-  free = tuple(f"config.{key}." for key in keys)
-
-  def flat(prefix, value):
-    if isinstance(value, dict):
-      for key, inner in value.items():
-        yield from flat(f"{prefix}.{key}", inner)
-    else:
-      yield prefix, list(value) if isinstance(value, tuple) else value
-
-  a, b = (dict(flat("config", c.to_dict())) for c in (old, new))
-  changed = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and not f"{k}.".startswith(free))
-  if changed:
-    rows = "\n".join(f"  {k}: {a.get(k)!r} in the workdir, {b.get(k)!r} asked for" for k in changed)
-    raise ValueError(f"this workdir was made with another config:\n{rows}\nuse a fresh --workdir, or the old values")
 
 
 def quieten() -> None:
@@ -356,34 +377,43 @@ def use_compile_cache(config: ConfigDict) -> None:
 
 def compare_agents(f: flags.FlagValues) -> None:
   """Trains and compares the agents that the experiment names; see config.agents."""
-  if f.dry_run or f.profile_steps:
-    raise app.UsageError(f"--dry_run and --profile_steps are for one agent: add :{f.config.agents[0]} to --config")
-  validate(f.config)
+  if f.dry_run or f.profile_steps or f.distributed:
+    raise app.UsageError(
+      f"--dry_run, --profile_steps and --distributed are for one agent: add :{f.config.agents[0]} to --config"
+    )
+  with command.settings():
+    validate(f.config)
   experiment = config_flags.get_config_filename(f["config"]).partition(":")[0]
   words = [f"--config.{key}={value}" for key, value in config_flags.get_override_values(f["config"]).items()]
   tests = f.config.tasks.test.to_dict()
   train_and_compare(Comparison(experiment, tuple(f.config.agents), pathlib.Path(f.workdir), tests, words))
 
 
-def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"left over on the command line: {argv[1:]}; settings read --config.key=value")
+def main(f: flags.FlagValues) -> None:
   quieten()
-  f = flags.FLAGS
   if f.config.agents:
     compare_agents(f)
     return
+  interrupt.listen()
+  processes.start(f)
   try:
-    train(f.config, f.workdir, quiet=f.quiet, dry_run=f.dry_run, profile_steps=[int(n) for n in f.profile_steps])
-  except JudgeUnreachable as e:
-    sys.exit(f"stopped: {e}")
+    with end_at_once():
+      train(
+        f.config, f.workdir, quiet=f.quiet, dry_run=f.dry_run, profile_steps=[int(n) for n in f.profile_steps],
+        resume=f.resume,
+      )  # fmt: skip
+  except (JudgeUnreachable, PeerFailed, Interrupted, FloatingPointError) as e:
+    print("\n".join([f"stopped: {e}", *getattr(e, "__notes__", [])]), file=sys.stderr, flush=True)
+    sys.exit(0 if isinstance(e, Interrupted) else command.STOPPED)
 
 
 if __name__ == "__main__":
   config_flags.DEFINE_config_file("config", None, "An experiment file with get_config().", lock_config=True)
   flags.DEFINE_string("workdir", None, "Where the run lives; made if missing, gone on with if not.")
+  flags.DEFINE_bool("resume", False, "Go on from a checkpoint of the workdir: an error if there is none.")
   flags.DEFINE_bool("quiet", False, "Plain lines in place of progress bars.")
   flags.DEFINE_bool("dry_run", False, "Build and compile everything, print what it needs, and stop.")
   flags.DEFINE_list("profile_steps", [], "Steps to write a profiler trace of, to WORKDIR/profile.")
+  processes.define_flags()
   flags.mark_flags_as_required(["config", "workdir"])
-  app.run(main)
+  command.run(main)

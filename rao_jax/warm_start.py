@@ -3,9 +3,9 @@
 import pathlib
 import time
 
-import jax
 import numpy as np
 
+from rao_jax import interrupt
 from rao_jax.build import Run, demonstration_tasks, demonstrator
 from rao_jax.checkpoint import Checkpointer
 from rao_jax.learn.state import TrainState, with_optimizer
@@ -25,7 +25,6 @@ def warm_start(
   """The state that the policy-gradient stage starts from, kept in `warm_start/`, and the tokens it has read."""
   c = run.config
   w = c.warm_start
-  key = jax.random.fold_in(run.root_key, 1 << 21)
   if w.from_workdir:
     with Checkpointer(pathlib.Path(w.from_workdir) / "warm_start") as other:
       restored = other.restore(learner.abstract)
@@ -34,17 +33,17 @@ def warm_start(
     _, state, meta = restored
     read = meta["warm_start_tokens"]
   elif w.tokens == 0:
-    state, read = run.init_state(learner.optimizer, key), 0
+    state, read = run.init_state(learner.optimizer), 0
   else:
-    state, read = clone_demonstrations(run, writer, screen, key)
+    state, read = clone_demonstrations(run, writer, screen)
     state = with_optimizer(state, learner.optimizer, learner.layout)
   with Checkpointer(workdir / "warm_start") as own:
     own.save(0, state, {"warm_start_tokens": read})
   return state, read
 
 
-def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: jax.Array) -> tuple[TrainState, int]:
-  """Demonstrates, then clones."""
+def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen) -> tuple[TrainState, int]:
+  """Demonstrates, then clones; every process makes all demonstrations, which are the same."""
   c, w = run.config, run.config.warm_start
   tasks = demonstration_tasks(c, run.environment)
   trees = []
@@ -52,6 +51,7 @@ def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: ja
   for tree in demonstrate(
     tasks, run.environment, demonstrator(c, run.environment), run.caps, run.protocol, run.interpreter, c.seed + 1
   ):
+    interrupt.check()
     trees.append(tree)
     bar.update(1)
   bar.close()
@@ -63,12 +63,14 @@ def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen, key: ja
     f"{shown['demonstrations/tokens_per_node']:.0f} a node, success {shown['demonstrations/success']:.2f}"
   )
   learner = run.cloning_learner()
-  state = run.init_state(learner.optimizer, key)
+  state = run.init_state(learner.optimizer)
   bar = screen.bar(w.tokens, "warm start", unit="tok")
   read, since, guard, losses = 0, time.monotonic(), FiniteGuard(c.learn.max_skipped), []
   updates = clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed)
   for state, now, metrics in updates:  # noqa: B007 (the last one is returned)
-    guard.check(metrics, f"warm start, {now} tokens", "config.warm_start.rate")
+    interrupt.check()
+    guard.count(metrics)
+    guard.check(f"warm start, {now} tokens", "config.warm_start.rate")
     losses = [*losses[-99:], metrics["loss"]]
     loss = float(np.mean(losses))
     bar.update(now - read)

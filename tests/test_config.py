@@ -191,7 +191,7 @@ EXPANDED = {  # groups handed over whole, and the names that take them
   "policy": {field.name for field in dataclasses.fields(PolicyConfig)} | {"path", "preset"},
   "credit": {field.name for field in dataclasses.fields(credit_options(base_config()))} - {"max_depth", "sparse"},
   "loss": {field.name for field in dataclasses.fields(loss_options(base_config()))} | {"normaliser"},
-  "mesh": set(inspect.signature(make_mesh).parameters),
+  "mesh": set(inspect.signature(make_mesh).parameters) - {"devices"},
 }
 SOURCE = "\n".join(
   path.read_text() for path in pathlib.Path(rao_jax.__file__).parent.rglob("*.py") if path.name != "config.py"

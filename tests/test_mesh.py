@@ -13,12 +13,12 @@ def train():
 
 
 def test_the_rest_of_the_devices_goes_to_the_axis_of_size_minus_one():
-  assert dict(make_mesh().shape) == {"data": 8, "fsdp": 1, "tensor": 1}
-  assert dict(make_mesh(data=2, fsdp=-1, tensor=2).shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+  assert dict(make_mesh().shape) == {"data": 8, "fsdp": 1, "expert": 1, "tensor": 1}
+  assert dict(make_mesh(data=2, fsdp=-1, tensor=2).shape) == {"data": 2, "fsdp": 2, "expert": 1, "tensor": 2}
 
 
 def test_mesh_of_too_many_devices_names_both_numbers_and_the_remedy():
-  with pytest.raises(ValueError, match=r"data=4, fsdp=4, tensor=1\) needs 16 devices, found 8: set config\.mesh\.data"):
+  with pytest.raises(ValueError, match=r"expert=1, tensor=1\) needs 16 devices, found 8: set config\.mesh\.data"):
     make_mesh(data=4, fsdp=4)
 
 

@@ -58,7 +58,7 @@ def data_dir(tmp_path_factory):
 def test_a_run_starts_from_the_parameters_in_the_folder_and_clones_from_there(model, data_dir, tmp_path):
   run = make_run(shrunken(model, data_dir), tmp_path)
   optimizer = run.policy_gradient_learner().optimizer
-  fresh = run.init_state(optimizer, jax.random.key(0))
+  fresh = run.init_state(optimizer)
   jax.tree.map(np.testing.assert_array_equal, jax.device_get(fresh.params), PARAMS)
   assert jax.tree.structure(fresh) == jax.tree.structure(run.abstract_state())
   assert isinstance(run.protocol, ChatProtocol) and run.protocol.system == smollm2_cpu.SYSTEM
@@ -79,7 +79,7 @@ def test_a_run_starts_from_the_parameters_in_the_folder_and_clones_from_there(mo
 def test_what_does_not_go_together_is_an_error(model, data_dir, tmp_path):
   cases = {
     r"config\.policy\.layers=7, but config\.policy\.path=.* says 2: leave it unset": {"policy.layers": 7},
-    r"config\.policy\.preset=qwen3_tiny and config\.policy\.path=": {"policy.preset": "qwen3_tiny"},
+    r"says width=32, config\.policy\.preset=qwen3_tiny 64: it is another model": {"policy.preset": "qwen3_tiny"},
     r"config\.caps\.window=5000 is beyond the 4096 positions": {"caps.window": 5000},
     r"config\.caps\.output_tokens=18 must be at least": {"caps.output_tokens": 18},
   }

@@ -4,9 +4,8 @@ import functools
 
 import jax
 import numpy as np
-from jax.sharding import AxisType
 
-from rao_jax.mesh import AXES, Rules, make_mesh
+from rao_jax.mesh import Rules, make_mesh
 from rao_jax.policy.transformer import Params, PolicyConfig, init_params
 
 TINY = PolicyConfig(vocab_size=64, layers=2, width=32, heads=4, kv_heads=2, head_size=8, mlp=64)
@@ -22,8 +21,8 @@ def random_params(config: PolicyConfig, seed: int = 0) -> Params:
 
 
 def one_device(table: dict) -> Rules:
-  """Rules over a mesh of one of the process's devices; `make_mesh` takes them all."""
-  return Rules.of(jax.make_mesh((1, 1, 1), AXES, axis_types=(AxisType.Auto,) * 3, devices=jax.devices()[:1]), table)
+  """Rules over a mesh of one of the process's devices; `make_mesh` takes them all by default."""
+  return Rules.of(make_mesh(devices=jax.devices()[:1]), table)
 
 
 def eight_devices(table: dict, **sizes: int) -> Rules:

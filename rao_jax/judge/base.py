@@ -7,7 +7,7 @@ below the roots; roots keep the environment's grade, which is what runs are comp
 import logging
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from rao_jax.rollout.engine import Node, Tree
 
@@ -87,13 +87,11 @@ class Verdicts:
       for verdict in done:
         self._score(verdict)
 
-  def settle(self) -> dict[str, float]:
+  def settle(self) -> dict[str, Any]:
     """Waits for all verdicts and puts them in place of the environment's grades, in the order of asking.
 
     Returns:
-      `judge/...`: nodes asked about, those without a verdict, the mean score and its agreement with the environment's
-      own grade, the mean of 1 - |score - grade|; of trees worked for verdicts the tokens sampled, and how many gave no
-      score that could be read.
+      what `verdict_metrics` takes, a JSON value.
     """
     scores, agreement = [], []
     for tree, node, verdict in self._asked:
@@ -105,13 +103,14 @@ class Verdicts:
       elif tree.fault is None:
         tree.fault = f"judge: {score!r}"
         log.error("tree of task %s is invalid: no verdict on %s: %r", tree.task.id, node.path, score)
-    out = {"judge/nodes": len(self._asked), "judge/failed": len(self._asked) - len(scores)}
-    if scores:
-      out |= {"judge/score": math.fsum(scores) / len(scores), "judge/agreement": math.fsum(agreement) / len(scores)}
-    if self._work:
-      out["judge/tokens"] = sum(tree.ledger.sampled for tree in self._work)
-      out["judge/unreadable"] = sum(not tree.episode.readable for tree in self._work)
-    return out
+    return {
+      "nodes": len(self._asked),
+      "scores": scores,
+      "agreement": agreement,
+      "trees": len(self._work),
+      "tokens": sum(tree.ledger.sampled for tree in self._work),
+      "unreadable": sum(not tree.episode.readable for tree in self._work),
+    }
 
   def _score(self, verdict: Verdict) -> float | Exception:
     try:
@@ -123,3 +122,21 @@ class Verdicts:
       if self._stop:
         raise JudgeUnreachable(f"the judge gives no verdict: {e or repr(e)}") from e
       return e
+
+
+def verdict_metrics(settled: Sequence[dict[str, Any]]) -> dict[str, float]:
+  """What verdicts came to, from what `Verdicts.settle` gave on each process.
+
+  Returns:
+    `judge/...`: nodes asked about, those without a verdict, the mean score and its agreement with the environment's own
+    grade, the mean of 1 - |score - grade|; of trees worked for verdicts the tokens sampled, and how many gave no score
+    that could be read.
+  """
+  total = lambda name: sum(one[name] for one in settled)
+  scores, agreement = ([x for one in settled for x in one[name]] for name in ("scores", "agreement"))
+  out = {"judge/nodes": total("nodes"), "judge/failed": total("nodes") - len(scores)}
+  if scores:
+    out |= {"judge/score": math.fsum(scores) / len(scores), "judge/agreement": math.fsum(agreement) / len(scores)}
+  if total("trees"):
+    out |= {"judge/tokens": total("tokens"), "judge/unreadable": total("unreadable")}
+  return out

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from rao_jax.mesh import Rules
+from rao_jax.policy.lora import trained
 from rao_jax.policy.transformer import Params, PolicyConfig, init_params, param_shardings
 
 
 @flax.struct.dataclass
 class TrainState:
-  """Parameters, optimiser state, and how many updates were made or skipped for not being finite."""
+  """Parameters that are trained, optimiser state, and how many updates were made or skipped for not being finite."""
 
   params: Params
   opt_state: optax.OptState
@@ -61,8 +62,8 @@ def in_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransfo
 
 def state_shardings(config: PolicyConfig, optimizer: optax.GradientTransformation, rules: Rules) -> TrainState:
   """The sharding of every leaf of the state: optimiser moments lie where their parameters lie."""
-  layout = param_shardings(config, rules)
-  shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
+  layout = trained(param_shardings(config, rules), config)
+  shapes = trained(jax.eval_shape(functools.partial(init_params, config), jax.random.key(0)), config)
   opt_layout = optax.tree.map_params(
     optimizer,
     lambda _, sharding: sharding,
@@ -89,7 +90,7 @@ def abstract_state(config: PolicyConfig, optimizer: optax.GradientTransformation
 
 
 def _fresh_state(config, optimizer, key):
-  params = init_params(config, key)
+  params = trained(init_params(config, key), config)
   return TrainState(params, optimizer.init(params), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
 
 

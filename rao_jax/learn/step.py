@@ -16,9 +16,10 @@ import optax
 from rao_jax.learn.losses import LossOptions, LossStats, means, merge, policy_gradient_loss, zero_stats
 from rao_jax.learn.packing import PackedRows, shift_targets
 from rao_jax.learn.state import TrainState, abstract_state, state_shardings
-from rao_jax.mesh import Rules
+from rao_jax.mesh import Rules, call
+from rao_jax.policy.lora import frozen, join
 from rao_jax.policy.scores import token_scores
-from rao_jax.policy.transformer import Params, PolicyConfig, packed_hidden
+from rao_jax.policy.transformer import Params, PolicyConfig, abstract_params, packed_hidden
 
 
 @flax.struct.dataclass
@@ -31,19 +32,20 @@ class Accumulated:
 
 
 def accumulate(
-  params: Params, acc: Accumulated, rows: PackedRows, scales: tuple, token_mask, temperature, reference: Params | None,
-  *, config: PolicyConfig, rules: Rules, options: LossOptions,
+  params: Params, base: Params, acc: Accumulated, rows: PackedRows, scales: tuple, token_mask, temperature,
+  reference: Params | None, *, config: PolicyConfig, rules: Rules, options: LossOptions,
 ) -> Accumulated:  # fmt: skip
   """Adds one microbatch.
 
   Args:
     params: being trained.
+    base: frozen parameters below them, {} if there are none; see policy/lora.py.
     acc: so far, donated.
     rows: [B, S] packed rows.
     scales: (policy_scale, token_scale) of `losses.normalisers`.
     token_mask: bool[V], as in the rollout.
     temperature: f32, as in the rollout.
-    reference: parameters of the reference policy if options.kl_coefficient > 0, else None.
+    reference: what the reference policy has for params if options.kl_coefficient > 0, else None.
     config, rules: of the policy.
     options: which surrogate.
   """
@@ -52,6 +54,7 @@ def accumulate(
   entropy = "train" if options.entropy_coefficient else "report" if options.report_entropy else "none"
 
   def scores(p, entropy):
+    p = join(base, p)
     hidden = packed_hidden(p, config, rows.tokens, rows.segment, rows.position, rules)
     return token_scores(p, config, hidden, targets.token, token_mask, temperature, entropy, rules)
 
@@ -86,11 +89,11 @@ def apply(
   return new, {"grad_norm": norm, "finite": finite, "lr": schedule(state.updates)}
 
 
-def lower_step(
+def trace_step(
   config: PolicyConfig, rules: Rules, optimizer: optax.GradientTransformation, schedule: optax.Schedule,
   options: LossOptions, row_lengths: Sequence[int], tokens_per_microbatch: int,
-) -> dict[tuple[str, int], jax.stages.Lowered]:  # fmt: skip
-  """The programs of a step by (kind, row length or 0), lowered for the devices of the mesh, which need not be here.
+) -> dict[tuple[str, int], jax.stages.Traced]:  # fmt: skip
+  """The programs of a step by (kind, row length or 0), traced for the devices of the mesh, which need not be here.
 
   `start` makes empty sums, `accumulate` adds a microbatch of a row length, `apply` makes the update.
   """
@@ -106,10 +109,11 @@ def lower_step(
   reference = state.params if options.kl_coefficient else None
   add = jax.jit(
     functools.partial(accumulate, config=config, rules=rules, options=options),
-    donate_argnums=1,
+    donate_argnums=2,
     out_shardings=acc_layout,
   )
-  programs = {("start", 0): jax.jit(start, out_shardings=acc_layout).lower()}
+  base = frozen(abstract_params(config, rules), config)
+  programs = {("start", 0): jax.jit(start, out_shardings=acc_layout).trace()}
   for S in row_lengths:
     B = tokens_per_microbatch // S
     if B < 1 or B % rules.ways("rows"):
@@ -120,11 +124,11 @@ def lower_step(
     field = lambda dtype: jax.ShapeDtypeStruct((B, S), dtype, sharding=rules.sharding((B, S), ("rows", None)))  # noqa: B023
     i32, f32 = field(jnp.int32), field(jnp.float32)
     rows = PackedRows(i32, i32, i32, field(jnp.bool_), f32, f32, f32)
-    programs["accumulate", S] = add.lower(state.params, acc, rows, (scalar, scalar), mask, scalar, reference)
+    programs["accumulate", S] = add.trace(state.params, base, acc, rows, (scalar, scalar), mask, scalar, reference)
   programs["apply", 0] = (
     jax.jit(
       functools.partial(apply, optimizer=optimizer, schedule=schedule), donate_argnums=0, out_shardings=(layout, rep)
-    ).lower(state, acc)
+    ).trace(state, acc)
   )  # fmt: skip
   return programs
 
@@ -141,6 +145,7 @@ class Learner:
     temperature: of the sampling distribution.
     row_lengths: S of the microbatches.
     tokens_per_microbatch: B = tokens_per_microbatch // S rows, the same number of tokens whatever S.
+    base: frozen parameters of a policy with adapters.
   """
 
   def __init__(
@@ -154,15 +159,16 @@ class Learner:
     temperature: float,
     row_lengths: tuple[int, ...],
     tokens_per_microbatch: int,
+    base: Params | None = None,
   ):
     self.row_lengths, self.tokens_per_microbatch = tuple(sorted(row_lengths)), tokens_per_microbatch
-    self._token_mask = jnp.asarray(token_mask)
+    self._token_mask = rules.replicate(token_mask)
     self._temperature = np.float32(temperature)
-    self.optimizer = optimizer
+    self.optimizer, self._base = optimizer, base or {}
     self.layout = state_shardings(config, optimizer, rules)
     self.abstract = abstract_state(config, optimizer, rules)
-    lowered = lower_step(config, rules, optimizer, schedule, options, self.row_lengths, tokens_per_microbatch)
-    self.programs = {name: one.compile() for name, one in lowered.items()}
+    traced = trace_step(config, rules, optimizer, schedule, options, self.row_lengths, tokens_per_microbatch)
+    self.programs = {name: one.lower().compile() for name, one in traced.items()}
 
   def update(
     self, state: TrainState, parts: Iterable[PackedRows], scales: tuple, reference: Params | None = None
@@ -176,7 +182,7 @@ class Learner:
     acc = self.programs["start", 0]()
     for rows in parts:
       program = self.programs["accumulate", rows.tokens.shape[1]]
-      acc = program(state.params, acc, rows, scales, self._token_mask, self._temperature, reference)
+      acc = call(program, state.params, self._base, acc, rows, scales, self._token_mask, self._temperature, reference)
     stats, loss = jax.device_get((acc.stats, acc.loss))
     state, applied = self.programs["apply", 0](state, acc)
     metrics = {"loss": loss, "tokens": stats.tokens, **means(stats), **jax.device_get(applied)}
@@ -187,13 +193,16 @@ class FiniteGuard:
   """Stops a run whose updates are skipped `limit` times in a row for not being finite."""
 
   def __init__(self, limit: int):
-    self._limit, self._in_a_row = limit, 0
+    self._limit, self.in_a_row = limit, 0
 
-  def check(self, metrics: dict[str, float], where: str, rate: str) -> None:
-    """Raises if the update that `metrics` tell of was one too many."""
-    self._in_a_row = 0 if metrics["finite"] else self._in_a_row + 1
-    if self._in_a_row >= self._limit:
+  def count(self, metrics: dict[str, float]) -> None:
+    """Takes in the metrics of an update."""
+    self.in_a_row = 0 if metrics["finite"] else self.in_a_row + 1
+
+  def check(self, where: str, rate: str) -> None:
+    """Raises if the last update was one too many."""
+    if self.in_a_row >= self._limit:
       raise FloatingPointError(
-        f"{where}: gradients were not finite {self._in_a_row} times in a row, the updates were skipped: lower {rate}, "
+        f"{where}: gradients were not finite {self.in_a_row} times in a row, the updates were skipped: lower {rate}, "
         "or go on from an earlier checkpoint"
       )

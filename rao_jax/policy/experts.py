@@ -1,9 +1,10 @@
 """The mixture of experts: a router picks a few of a layer's mlps for each token; no token is dropped.
 
-On accelerators tokens are sorted by expert and multiplied in one ragged product, so an expert takes as many as come to
-it. XLA's CPU backend has no such product (what it does instead multiplies masked copies of all tokens, three to seven
-times slower): there every expert sees every token. Under a mesh every device works on the rows that it holds, with a
-share of every expert's mlp axis.
+On TPU tokens are sorted by expert and multiplied in one ragged product, so an expert takes as many as come to it. For
+CPU and CUDA XLA makes of such a product one of masked copies of all tokens, one copy an expert (three to seven times
+slower on CPU; for H100 60 times the memory at 64 experts): there every expert sees every token. Under a mesh every
+device works on the rows that it holds, with a share of every expert's mlp axis and, if `expert` splits them, a share of
+the experts; what tokens get from the others' experts is summed.
 """
 
 from collections.abc import Callable
@@ -33,23 +34,31 @@ def mixture(
     [B, P, D].
   """
   platform = rules.mesh.devices.flat[0].platform if rules else jax.default_backend()
-  product = every_expert if platform == "cpu" else picked_experts
+  product = picked_experts if platform == "tpu" else every_expert
 
-  def local(x, router, *experts):
+  def local(x, router, *experts, first=0):
     flat = x.reshape(-1, x.shape[-1])
     p = jax.nn.softmax(jnp.matmul(flat, router, preferred_element_type=jnp.float32))
     weight, pick = jax.lax.top_k(p, per_token)
     if normalise:
       weight = weight / weight.sum(-1, keepdims=True)
-    return product(flat, pick, weight, *experts, activation).reshape(x.shape)
+    return product(flat, pick - first, weight, *experts, activation).reshape(x.shape)
 
   if rules is None:
     return local(x, router, gate, up, down).astype(x.dtype)
   rows = rules.spec(x.shape, ("rows", None, None))
-  widening, narrowing = rules.spec(gate.shape, (None, None, "mlp")), rules.spec(down.shape, (None, "mlp", None))
-  split = dict(rules.table)["mlp"]
+  widening, narrowing = (
+    rules.spec(gate.shape, ("experts", None, "mlp")),
+    rules.spec(down.shape, ("experts", "mlp", None)),
+  )
+  split, by_expert = (dict(rules.table)[axis] for axis in ("mlp", "experts"))
+
+  def share(x, router, gate, up, down):
+    first = jax.lax.axis_index(by_expert) * gate.shape[0]
+    return jax.lax.psum(local(x, router, gate, up, down, first=first), (split, by_expert))
+
   run = jax.shard_map(
-    lambda *arrays: jax.lax.psum(local(*arrays), split),
+    share,
     mesh=rules.mesh,
     in_specs=(rows, PartitionSpec(), widening, widening, narrowing),
     out_specs=rows,
@@ -62,16 +71,19 @@ def picked_experts(x, pick, weight, gate, up, down, activation):
 
   Args:
     x: [N, D].
-    pick: i32[N, k]; weight: f32[N, k].
+    pick: i32[N, k], what is no index of gate adds nothing; weight: f32[N, k].
     gate, up, down, activation: as in `mixture`.
   Returns:
     f32[N, D].
   """
-  order = jnp.argsort(pick.reshape(-1))
-  sizes = jnp.bincount(pick.reshape(-1), length=gate.shape[0])
-  rows = x[order // pick.shape[1]]
+  experts = gate.shape[0]
+  expert = jnp.where((pick >= 0) & (pick < experts), pick, experts).reshape(-1)
+  order = jnp.argsort(expert)
+  sizes = jnp.bincount(expert, length=experts)  # without those elsewhere, whose rows come last
+  here = (expert[order] < experts)[:, None]
+  rows = jnp.where(here, x[order // pick.shape[1]], 0)
   h = activation(jax.lax.ragged_dot(rows, gate, sizes)) * jax.lax.ragged_dot(rows, up, sizes)
-  out = jax.lax.ragged_dot(h, down, sizes, preferred_element_type=jnp.float32)
+  out = jnp.where(here, jax.lax.ragged_dot(h, down, sizes, preferred_element_type=jnp.float32), 0)
   out = out[jnp.argsort(order)].reshape(*pick.shape, -1)
   return jnp.einsum("nkd,nk->nd", out, weight)
 

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from rao_jax.mesh import TRAIN_RULES, Rules
 from rao_jax.policy import gguf
 from rao_jax.policy.hf_config import DTYPES, read_config, write_config
+from rao_jax.policy.lora import merged
 from rao_jax.policy.tensor_file import read_folder, write_folder
 from rao_jax.policy.transformer import Params, PolicyConfig
 from rao_jax.policy.weights import ParamTensors, load_params
@@ -71,7 +72,7 @@ def save_pretrained(
   max_shard_size: int = 5 * 10**9,
   like: str | pathlib.Path | None = None,
 ) -> None:
-  """Writes a folder that transformers loads.
+  """Writes a folder that transformers loads; adapters are merged into the matrices they belong to.
 
   Args:
     path: folder to make; if it is there, it must hold no weights.
@@ -82,6 +83,7 @@ def save_pretrained(
   path = pathlib.Path(path)
   if list(path.glob("*.safetensors*")):
     raise ValueError(f"{path} holds weights already: choose another folder, or remove them")
+  config, params = merged(params, config)
   values = write_config(config)
   if like is not None:
     found = json.loads((pathlib.Path(like) / CONFIG).read_text())

@@ -18,12 +18,14 @@ import numpy as np
 from flax import nnx
 
 from rao_jax.mesh import Rules
-from rao_jax.policy.attention import attend, within
+from rao_jax.policy.causal import causal_attention
 from rao_jax.policy.experts import mixture
 
 Params = dict[str, Any]
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
 NO_WINDOW = 1 << 30  # the window of full layers: wider than any context
+LORA = "_lora_"  # q_lora_a and q_lora_b are the adapter of q; see policy/lora.py
+PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,6 +55,10 @@ class PolicyConfig:
     dtype: of activations; param_dtype: of parameters. Softmax, norms, router and logits are float32 always.
     unroll: layers are unrolled in the scan: faster for a few small layers on a CPU, slower to compile.
     remat: recompute each layer's activations in the backward pass instead of keeping them.
+    attention: of rows over themselves; auto takes a kernel of the platform where it can be used, xla never.
+    lora_rank: rank of the adapters, which are then all that is trained, in float32; 0 is none.
+    lora_alpha: adapters are scaled by lora_alpha / lora_rank.
+    lora_targets: the projections that have adapters.
   """
 
   vocab_size: int
@@ -87,6 +93,10 @@ class PolicyConfig:
   param_dtype: str = "float32"
   unroll: bool = False
   remat: bool = False
+  attention: str = "auto"
+  lora_rank: int = 0
+  lora_alpha: float = 32.0
+  lora_targets: tuple[str, ...] = PROJECTIONS
 
   def __post_init__(self):
     if self.heads % self.kv_heads:
@@ -95,6 +105,8 @@ class PolicyConfig:
       raise ValueError(f"policy.head_size={self.head_size} must be even (rotary positions turn pairs)")
     if self.activation not in ACTIVATIONS:
       raise ValueError(f"policy.activation={self.activation!r}: choose one of {tuple(ACTIVATIONS)}")
+    if self.attention not in ("auto", "xla"):
+      raise ValueError(f"policy.attention={self.attention!r}: choose auto or xla")
     if self.rope_scaling not in ("none", "linear", "llama3"):
       raise ValueError(f"policy.rope_scaling={self.rope_scaling!r}: choose none, linear or llama3")
     if self.rope_scaling == "none" and self.rope_factor != 1:
@@ -112,6 +124,16 @@ class PolicyConfig:
       raise ValueError(f"policy.experts_per_token={self.experts_per_token} must be from 1 to experts={self.experts}")
     if not self.experts and (self.experts_per_token or self.norm_experts):
       raise ValueError("policy.experts_per_token and policy.norm_experts do nothing with policy.experts=0")
+    if not self.lora_rank and (self.lora_alpha, self.lora_targets) != (32.0, PROJECTIONS):
+      raise ValueError("policy.lora_alpha and policy.lora_targets do nothing with policy.lora_rank=0: set a rank")
+    if self.lora_rank < 0 or self.lora_alpha <= 0:
+      raise ValueError(f"policy.lora_rank={self.lora_rank} must be 0 or more, lora_alpha={self.lora_alpha} above 0")
+    possible = PROJECTIONS[:4] if self.experts else PROJECTIONS
+    if self.lora_rank and not (self.lora_targets and set(self.lora_targets) <= set(possible)):
+      raise ValueError(
+        f"policy.lora_targets={self.lora_targets}: choose some of {possible}"
+        + " (experts get none)" * (self.experts > 0)
+      )
 
   @property
   def sliding(self) -> np.ndarray | None:
@@ -119,6 +141,10 @@ class PolicyConfig:
     if "S" not in self.window_pattern:
       return None
     return np.resize(np.array(list(self.window_pattern)) == "S", self.layers)
+
+  @property
+  def lora_scale(self) -> float:
+    return self.lora_alpha / self.lora_rank
 
 
 def rms_norm(x: jax.Array, scale: jax.Array, config: PolicyConfig) -> jax.Array:
@@ -161,6 +187,9 @@ def project(x: jax.Array, w: jax.Array, axes: int = 1) -> jax.Array:
   return (x.reshape(-1, inner) @ w.reshape(inner, -1)).reshape(*batch, *out)
 
 
+INPUT_AXES = {"o": 2}  # how many leading axes of a projection its input has, where not one
+
+
 def norm_param(config: PolicyConfig, size: int) -> nnx.Param:
   fill = jnp.zeros if config.norm_offset else jnp.ones
   return nnx.Param(fill((size,), jnp.dtype(config.param_dtype)))
@@ -199,6 +228,11 @@ class Block(nnx.Module):
     if c.post_norms:
       self.attn_post_norm = norm_param(c, c.width)
       self.mlp_post_norm = norm_param(c, c.width)
+    for name in c.lora_targets if c.lora_rank else ():  # last, so that the rest is drawn as without them
+      shape, inputs = getattr(self, name).shape, INPUT_AXES.get(name, 1)
+      a = normal(math.prod(shape[:inputs]) ** -0.5)(rngs.params(), (*shape[:inputs], c.lora_rank), jnp.float32)
+      setattr(self, f"{name}{LORA}a", nnx.Param(a))
+      setattr(self, f"{name}{LORA}b", nnx.Param(jnp.zeros((c.lora_rank, *shape[inputs:]), jnp.float32)))
 
   def __call__(self, x: jax.Array, rope: tuple[jax.Array, jax.Array], attention: Callable, rules: Rules | None):
     """x [B, P, D] -> [B, P, D]; `attention(q, k, v)` adds what else the queries may see to this chunk's own keys."""
@@ -206,9 +240,18 @@ class Block(nnx.Module):
     constrain = rules.constrain if rules else lambda x, *axes: x
     w = lambda p: p[...].astype(c.dtype)
     norm = lambda x, p: rms_norm(x, p[...], c)
+
+    def linear(x: jax.Array, name: str) -> jax.Array:
+      axes = INPUT_AXES.get(name, 1)
+      out = project(x, w(getattr(self, name)), axes)
+      if c.lora_rank and name in c.lora_targets:
+        a, b = (w(getattr(self, f"{name}{LORA}{side}")) for side in "ab")
+        out = out + project(project(x, a, axes), b) * c.lora_scale
+      return out
+
     with jax.named_scope("attention"):
       h = norm(x, self.attn_norm)
-      q, k, v = (project(h, w(p)) for p in (self.q, self.k, self.v))
+      q, k, v = (linear(h, name) for name in "qkv")
       if c.qk_norm:
         q, k = norm(q, self.q_norm), norm(k, self.k_norm)
       if c.query_scale not in (0, c.head_size):
@@ -216,7 +259,7 @@ class Block(nnx.Module):
       q, k = constrain(rotate(q, *rope), "rows", None, "heads", None), rotate(k, *rope)
       k, v = (constrain(t.swapaxes(1, 2), "rows", "kv_heads", None, None) for t in (k, v))  # [B, K, P, Q]
       out, kept = attention(q, k, v)
-      out = project(out, w(self.o), 2)
+      out = linear(out, "o")
       if c.post_norms:
         out = norm(constrain(out, "rows", None, "act_embed"), self.attn_post_norm)
       x = constrain(x + out, "rows", None, "act_embed")
@@ -227,8 +270,8 @@ class Block(nnx.Module):
         weights = [w(p) for p in (self.router, self.expert_gate, self.expert_up, self.expert_down)]
         out = mixture(h, *weights, c.experts_per_token, c.norm_experts, activation, rules)
       else:
-        h = constrain(activation(project(h, w(self.gate))) * project(h, w(self.up)), "rows", None, "mlp")
-        out = project(h, w(self.down))
+        h = constrain(activation(linear(h, "gate")) * linear(h, "up"), "rows", None, "mlp")
+        out = linear(h, "down")
       if c.post_norms:
         out = norm(constrain(out, "rows", None, "act_embed"), self.mlp_post_norm)
       x = constrain(x + out, "rows", None, "act_embed")
@@ -290,7 +333,11 @@ def param_shardings(config: PolicyConfig, rules: Rules) -> Params:
   shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
 
   def one(path, leaf):
-    axes = PARAM_AXES[path[-1].key]
+    name, _, side = path[-1].key.partition(LORA)
+    axes = PARAM_AXES[name]
+    if side:
+      inputs = INPUT_AXES.get(name, 1)
+      axes = (*axes[:inputs], None) if side == "a" else (None, *axes[inputs:])
     stacked = ("layers",) if path[0].key == "blocks" else ()
     return rules.sharding(leaf.shape, stacked + axes)
 
@@ -302,6 +349,12 @@ def abstract_params(config: PolicyConfig, rules: Rules) -> Params:
   shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
   layout = param_shardings(config, rules)
   return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
+
+
+def cast_params(params: Params, config: PolicyConfig) -> Params:
+  """Parameters in the dtype in which they are used: config.dtype but for the norms. The policy's outputs stay equal."""
+  cast = lambda path, x: x if path[-1].key.endswith("norm") else x.astype(config.dtype)
+  return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def hidden_states(params: Params, config: PolicyConfig, tokens, positions, attention, caches=None, rules=None):
@@ -356,16 +409,11 @@ def packed_hidden(params: Params, config: PolicyConfig, tokens, segment, positio
   Args:
     params, config, rules: as in `hidden_states`.
     tokens: i32[B, S].
-    segment: i32[B, S], which sequence of its row a token belongs to; 0 at padding.
+    segment: i32[B, S], which sequence of its row a token belongs to, each a stretch of the row; 0 at padding.
     positions: i32[B, S], from 0 within each sequence.
   """
-  S = tokens.shape[1]
-  causal = jnp.tril(jnp.ones((S, S), bool))
-  mask = causal & (segment[:, :, None] == segment[:, None, :])
-
-  def attention(q, k, v, _, window):
-    return attend(q, [(k, v, within(mask, positions, positions, window))]), None
-
+  within_row = causal_attention(config.attention, config.window, segment, tokens.shape[1], rules)
+  attention = lambda q, k, v, _, window: (within_row(q, k, v, window), None)
   return hidden_states(params, config, tokens, positions, attention, rules=rules)[0]
 
 

@@ -89,7 +89,7 @@ class Node:
 
   @property
   def sampled(self) -> int:
-    return sum(self.is_action)
+    return int(np.sum(self.is_action))
 
   def read(self, tokens: Sequence[int]) -> None:
     """Appends tokens it did not sample; its next turn starts behind them."""
@@ -125,6 +125,7 @@ class Tree:
     self.episode: Episode = environment.start(task)
     self.ledger = Ledger(caps)
     self.fault: str | None = None  # set by the harness: the tree is invalid
+    self.row_shard = 0  # the part of the mesh's row axes that works it, for its whole life
     goal = self.episode.root_goal()
     text = self._prompt(goal, caps.max_turns)
     root = Node((), None, goal, text, protocol.prompt(text), key=key)

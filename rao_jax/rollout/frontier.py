@@ -1,24 +1,32 @@
 """The frontier: the acting nodes of all trees, decoded together in padded batches by a few compiled programs.
 
-Owns the cache pool and the ladders of shapes. A node holds a slot while it lives; when slots run out, the slots of
-suspended nodes are taken back, and their caches are computed again when they go on. Every program of the ladders is
-compiled here at the start; a shape outside them is an error, so nothing compiles later.
+Owns the cache pool and the ladders of shapes. A node holds a slot while it lives; when slots run out, what becomes of
+the caches of suspended nodes is for `suspend` to say. Every program of the ladders is compiled here at the start; a
+shape outside them is an error, so nothing compiles later.
+
+A tree belongs to one part of the mesh's row axes (`tree.row_shard`): its caches and rows are there, and the process
+that holds those devices runs its cells. A tick of several processes: each makes a `plan` for its own trees, they agree
+on the rows that each kind of program has to hold, and all `run` the same programs, with empty rows where one has less.
 """
 
 import collections
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from rao_jax.mesh import Rules
-from rao_jax.policy.cache import make_pool
+from rao_jax.mesh import Rules, call, fetch
+from rao_jax.policy.cache import make_pool, position_bytes
 from rao_jax.policy.transformer import Params, PolicyConfig
-from rao_jax.rollout.engine import Node, Status, Tree
+from rao_jax.rollout.engine import Node, Tree
 from rao_jax.rollout.generate import Rows
 from rao_jax.rollout.keys import fold_keys
-from rao_jax.rollout.programs import lower_rollout
+from rao_jax.rollout.programs import trace_rollout
+from rao_jax.rollout.slots import Admission, HostCaches, Slots
+
+Kind = tuple[str, int]  # of a program, and what its name says of lengths
+# What this process wants of a tick: for each kind, by row shard, whom it is for.
+Plan = dict[Kind, dict[int, list[tuple]]]
 
 
 class Frontier:
@@ -34,6 +42,10 @@ class Frontier:
     steps: tokens of a decode slice.
     chunk: tokens of a `prefill` or `extend` call, for rows with more than half as many pending.
     slots: cache slots; at least the largest batch.
+    suspend: when slots run out, `recompute` takes those of suspended nodes, whose caches are computed again when they
+      go on; `host` keeps copies of them in this machine's memory, as far as host_bytes go; `keep` takes none: trees
+      begin only when there is a slot for every node that they may have.
+    host_bytes: of the copies, for this process.
   """
 
   def __init__(
@@ -47,124 +59,210 @@ class Frontier:
     steps: int,
     chunk: int,
     slots: int,
+    suspend: str = "recompute",
+    host_bytes: int = 0,
   ):
     self.row_ladder, self.cache_ladder = tuple(sorted(row_ladder)), tuple(sorted(cache_ladder))
     self.steps, self.chunk = steps, chunk
-    ways = rules.ways("rows")
-    bad = [n for n in self.row_ladder if n % ways]
-    if bad:
-      raise ValueError(f"rollout.row_ladder={bad} cannot be split over {ways} devices: use multiples of {ways}")
+    self.shards = rules.ways("rows")
+    self._owners = rules.row_owners
+    self._own_shards = self._owners.count(jax.process_index())
+    for name, sizes in (("row_ladder", self.row_ladder), ("slots", [slots])):
+      bad = [n for n in sizes if n % self.shards]
+      if bad:
+        raise ValueError(
+          f"rollout.{name}={bad if name == 'row_ladder' else slots} cannot be split over {self.shards} devices: use "
+          f"multiples of {self.shards}"
+        )
     if slots < self.row_ladder[-1]:
       raise ValueError(f"rollout.slots={slots} is less than the largest batch {self.row_ladder[-1]}: raise it")
-    self.slots = slots
-    total = -(-(slots + 1) // ways) * ways  # the last slot is scratch, for padding rows
-    self._scratch = total - 1
-    self._free = list(range(slots))[::-1]
-    self._holders: dict[int, Node] = {}
-    self._token_mask = jnp.asarray(token_mask)
+    self._slots = Slots(self.shards, slots // self.shards)
+    self._admits = Admission(self.shards, self._slots.each) if suspend == "keep" else lambda tree: True
+    self.host_caches = HostCaches(position_bytes(config), host_bytes if suspend == "host" else 0)
+    self._token_mask = rules.replicate(token_mask)
+    total = slots + self.shards
     self.pool = make_pool(config, total, self.cache_ladder[-1], rules)
-    self.counts = collections.Counter()  # decode steps, row steps paid, tokens fed and sampled, slices, evictions
-    lowered = lower_rollout(
-      config, rules, end_token, self.row_ladder, self.cache_ladder, self.steps, self.chunk, total
+    # Row steps paid, those of them that held no node, tokens fed and sampled, evictions, copies to and from the host:
+    # of this process while trees are at work; `collect` makes them those of all.
+    self.counts = collections.Counter()
+    traced = trace_rollout(
+      config, rules, end_token, self.row_ladder, self.cache_ladder, self.steps, self.chunk, total,
+      to_host=suspend == "host",
     )  # fmt: skip
-    self.programs = {name: one.compile() for name, one in lowered.items()}
+    self.programs = {name: one.lower().compile() for name, one in traced.items()}
+    order = {kind: i for i, kind in enumerate(("save", "load", "prefill", "extend", "decode"))}
+    self._kinds: list[Kind] = sorted({(kind, S) for kind, _, S in self.programs}, key=lambda k: (order[k[0]], k[1]))
     fold_keys(np.zeros(2, np.uint32), [0])  # compiles the one program for keys
 
-  # -- slots ---------------------------------------------------------------------------------------------------------
+  def owner(self, tree: Tree) -> int:
+    """The process that works the tree."""
+    return self._owners[tree.row_shard]
 
-  def _give_slot(self, node: Node) -> bool:
-    if not self._free:
-      idle = [n for n in self._holders.values() if n.status is not Status.ACTING]
-      if not idle:
-        return False
-      idle = next((n for n in idle if n.status is Status.WAITING), idle[0])
-      self.counts["evictions"] += 1
-      self.release(idle)
-    node.slot, node.fed = self._free.pop(), 0
-    self._holders[node.slot] = node
-    return True
+  @property
+  def free_slots(self) -> int:
+    return self._slots.free
 
-  def release(self, node: Node) -> None:
-    """Takes a node's cache slot back; should it act again, its cache is computed again."""
-    if node.slot is not None:
-      self._free.append(node.slot)
-      del self._holders[node.slot]
-      node.slot, node.fed = None, 0
+  def release_ended(self) -> None:
+    """Takes back slots and host memory of nodes that have ended."""
+    self._slots.release_ended()
+    self.host_caches.drop_ended()
 
-  # -- one tick ------------------------------------------------------------------------------------------------------
+  # -- what this process wants ---------------------------------------------------------------------------------------
 
-  def tick(self, params: Params, work: Sequence[tuple[Tree, Node]], temperature: float) -> None:
-    """Moves acting nodes on by one slice, in as many batches as it takes; if slots run out, the first of `work` go."""
-    for node in [n for n in self._holders.values() if n.status is Status.ENDED]:
-      self.release(node)
-    chosen = [(tree, node) for tree, node in work if node.slot is not None or self._give_slot(node)]
+  def plan(self, work: Sequence[tuple[Tree, Node]]) -> Plan:
+    """What it takes to move acting nodes of own trees on by one slice; if slots run out, the first of `work` go.
+
+    What the plan feeds counts as fed from here on.
+    """
+    plan = collections.defaultdict(lambda: collections.defaultdict(list))
+    self.release_ended()
+    chosen = [(tree, node) for tree, node in work if node.slot is not None or self._activate(tree, node, plan)]
     fresh = [node for _, node in chosen if node.key is None]
     if fresh:
       keys = fold_keys(np.stack([node.parent.key for node in fresh]), [node.path[-1] for node in fresh])
       for node, key in zip(fresh, keys):
         node.key = key
-    # A chunk costs the same however full it is, so short prompts and outputs go through decode, one token a step.
-    long = [node for _, node in chosen if len(node.tokens) - node.fed > self.chunk // 2]
-    for some in self._batches([node for node in long if not node.fed], self.row_ladder[0]):
-      self._feed(params, some, None)
-    longer = [node for node in long if len(node.tokens) - node.fed > self.chunk // 2]
-    for bucket, nodes in self._by_cache(longer, self.chunk).items():
-      if bucket is not None:
-        for some in self._batches(nodes, self.row_ladder[0]):
-          self._feed(params, some, bucket)
-    tree_of = {id(node): tree for tree, node in chosen}
-    for bucket, nodes in self._by_cache([node for _, node in chosen], self.steps).items():
-      for some in self._batches(nodes, self.row_ladder[-1]):
-        self._decode(params, some, tree_of, bucket, temperature)
+    for tree, node in chosen:
+      shard = tree.row_shard
+      # A chunk costs the same however full it is, so short prompts and outputs go through decode, one token a step.
+      if not node.fed and self._takes_chunk(node):
+        plan["prefill", self.chunk][shard].append(self._feed(node))
+      if self._takes_chunk(node):
+        plan["extend", self._bucket(node.fed + self.chunk)][shard].append(self._feed(node))
+      plan["decode", self._bucket(node.fed + self.steps)][shard].append((tree, node))
+    return plan
 
-  def _by_cache(self, nodes: Sequence[Node], more: int) -> dict[int | None, list[Node]]:
-    """Nodes by the smallest cache length that holds `more` tokens beyond what they have fed (None: none does)."""
-    out = collections.defaultdict(list)
-    for node in nodes:
-      out[next((S for S in self.cache_ladder if node.fed + more <= S), None)].append(node)
-    return dict(sorted(out.items(), key=lambda item: item[0] or 0))
+  def _takes_chunk(self, node: Node) -> bool:
+    return len(node.tokens) - node.fed > self.chunk // 2 and node.fed + self.chunk <= self.cache_ladder[-1]
 
-  def _batches(self, nodes: list[Node], most: int) -> list[list[Node]]:
-    return [nodes[at : at + most] for at in range(0, len(nodes), most)]
+  def _bucket(self, length: int) -> int:
+    return next(S for S in self.cache_ladder if length <= S)
 
-  def _feed(self, params: Params, nodes: list[Node], S: int | None) -> None:
-    """Puts a chunk into the caches of nodes: the first of their tokens (S None), or one that follows S at most."""
-    W = self.row_ladder[0]
-    slot, length = np.full(W, self._scratch, np.int32), np.zeros(W, np.int32)
-    tokens = np.zeros((W, self.chunk), np.int32)
-    for i, node in enumerate(nodes):
-      part = node.tokens[node.fed : -1][: self.chunk]
-      slot[i], length[i], tokens[i, : len(part)] = node.slot, node.fed, part
-      node.fed += len(part)
-      self.counts["extended"] += len(part)
-    if S is None:
-      self.pool = self.programs["prefill", W, self.chunk](params, self.pool, slot, tokens)
-    else:
-      self.pool = self.programs["extend", W, S](params, self.pool, slot, length, tokens)
+  def _feed(self, node: Node) -> tuple[int, int, list[int]]:
+    """The next chunk of a node: (slot, position, tokens)."""
+    start, part = node.fed, node.tokens[node.fed : -1][: self.chunk]
+    node.fed += len(part)
+    self.counts["extended"] += len(part)
+    return node.slot, start, part
 
-  def _decode(self, params: Params, nodes: list[Node], tree_of: dict, S: int, temperature: float) -> None:
+  def _activate(self, tree: Tree, node: Node, plan: Plan) -> bool:
+    """Gives a node a slot, and what the host has of its cache; False if it has to wait."""
+    shard = tree.row_shard
+    if not self._admits(tree):
+      return False
+    if not self._slots.give(node, shard):
+      idle = self._slots.idle(shard)
+      if idle is None:
+        return False
+      self.counts["evictions"] += 1
+      if self.host_caches.reserve(idle, idle.fed):
+        self.counts["saved"] += 1
+        plan["save", self._bucket(idle.fed)][shard].append((idle.slot, idle.fed, idle))
+      self._slots.release(idle)
+      self._slots.give(node, shard)
+    if node in self.host_caches:
+      self.counts["loaded"] += 1
+      node.fed, arrays = self.host_caches.take(node)
+      plan["load", self._bucket(node.fed)][shard].append((node.slot, node.fed, arrays))
+    return True
+
+  # -- what all processes run ----------------------------------------------------------------------------------------
+
+  def rows(self, plan: Plan | None) -> list[int]:
+    """For each kind of program the most rows that the plan has in a shard: what processes have to agree on."""
+    if plan is None:
+      return [0] * len(self._kinds)
+    return [max(map(len, plan[kind].values()), default=0) if kind in plan else 0 for kind in self._kinds]
+
+  def run(
+    self, params: Params, plan: Plan, rows: Sequence[int], temperature: float
+  ) -> list[tuple[Tree, Node, list[int], list[float]]]:
+    """Runs a plan in as many batches as `rows`, the agreed numbers of rows a shard, take.
+
+    Returns:
+      (tree, node, tokens sampled, their log-probabilities) of this process's nodes that sampled any.
+    """
+    sampled = []
+    for (kind, S), most in zip(self._kinds, rows):
+      widest = {"decode": self.row_ladder[-1], "save": self.shards, "load": self.shards}.get(kind, self.row_ladder[0])
+      each, wanted = widest // self.shards, plan.get((kind, S), {})
+      for at in range(0, most, each):
+        W = widest
+        if kind == "decode":
+          W = next(W for W in self.row_ladder if min(most - at, each) * self.shards <= W)
+        batch = [
+          (shard * (W // self.shards) + i, item)
+          for shard, items in wanted.items()
+          for i, item in enumerate(items[at : at + each])
+        ]
+        if kind == "decode":
+          sampled += self._decode(params, batch, W, S, temperature)
+        elif kind == "save":
+          self._save(batch, S)
+        elif kind == "load":
+          self._load(batch, S)
+        else:
+          self._extend(params, batch, kind, W, S)
+    return sampled
+
+  def _padding(self, W: int) -> np.ndarray:
+    return np.full(W, self._slots.padding, np.int32)
+
+  def _extend(self, params: Params, batch: list[tuple], kind: str, W: int, S: int) -> None:
+    """Puts chunks into caches: the first of their tokens (prefill), or ones that follow S positions at most."""
+    slot, length, tokens = self._padding(W), np.zeros(W, np.int32), np.zeros((W, self.chunk), np.int32)
+    for row, (at, start, part) in batch:
+      slot[row], length[row], tokens[row, : len(part)] = self._slots.local(at), start, part
+    known = (slot, tokens) if kind == "prefill" else (slot, length, tokens)
+    self.pool = call(self.programs[kind, W, S], params, self.pool, *known)
+
+  def _decode(self, params: Params, batch: list[tuple], W: int, S: int, temperature: float) -> list[tuple]:
     C = self.steps
-    W = next(w for w in self.row_ladder if w >= len(nodes))
     rows = Rows(
-      np.full(W, self._scratch, np.int32), np.zeros(W, np.int32), np.zeros((W, C), np.int32), np.zeros(W, np.int32),
+      self._padding(W), np.zeros(W, np.int32), np.zeros((W, C), np.int32), np.zeros(W, np.int32),
       np.zeros(W, np.int32), np.zeros((W, 2), np.uint32),
     )  # fmt: skip
-    for i, node in enumerate(nodes):
+    for row, (tree, node) in batch:
       left = len(node.tokens) - node.fed
-      rows.slot[i], rows.length[i] = node.slot, node.fed
-      rows.pending[i, : min(left, C)] = node.tokens[node.fed : node.fed + C]
-      rows.sample_from[i] = min(left - 1, C)
-      rows.room[i] = tree_of[id(node)].room(node)
-      rows.key[i] = node.key
-    self.pool, out = self.programs["decode", W, S](params, self.pool, rows, self._token_mask, np.float32(temperature))
-    token, logp, sampled, fed = jax.device_get((out.token, out.logp, out.sampled, out.fed))
-    for i, node in enumerate(nodes):
-      new = sampled[i]
-      node.fed += int(fed[i])
+      rows.slot[row], rows.length[row] = self._slots.local(node.slot), node.fed
+      rows.pending[row, : min(left, C)] = node.tokens[node.fed : node.fed + C]
+      rows.sample_from[row] = min(left - 1, C)
+      rows.room[row] = tree.room(node)
+      rows.key[row] = node.key
+    self.pool, out = call(
+      self.programs["decode", W, S], params, self.pool, rows, self._token_mask, np.float32(temperature)
+    )
+    token, logp, sampled, fed = fetch((out.token, out.logp, out.sampled, out.fed))
+    brought = []
+    for row, (tree, node) in batch:
+      new = sampled[row]
+      node.fed += int(fed[row])
       if new.any():
-        tree_of[id(node)].sample(node, token[i][new].tolist(), logp[i][new].tolist())
-    self.counts["slices"] += 1
-    self.counts["decode_steps"] += C
-    self.counts["row_steps"] += W * C
+        brought.append((tree, node, token[row][new].tolist(), logp[row][new].tolist()))
+    own = W // self.shards * self._own_shards
+    self.counts["row_steps"] += own * C
+    self.counts["empty_steps"] += (own - len(batch)) * C
     self.counts["fed"] += int(fed.sum())
     self.counts["sampled"] += int(sampled.sum())
+    return brought
+
+  def _save(self, batch: list[tuple], S: int) -> None:
+    """Copies caches to the host, a slot of each shard."""
+    slot = self._padding(self.shards)
+    for row, (at, *_) in batch:
+      slot[row] = self._slots.local(at)
+    copied = call(self.programs["save", self.shards, S], self.pool, slot)
+    if batch:
+      k, v = fetch((copied.k, copied.v))
+      for row, (_, length, node) in batch:
+        self.host_caches.fill(node, k[:, row, :, :length].copy(), v[:, row, :, :length].copy())
+
+  def _load(self, batch: list[tuple], S: int) -> None:
+    """Copies caches back from the host, a slot of each shard."""
+    slot, start = self._padding(self.shards), np.zeros(self.shards, np.int32)
+    L, _, K, _, Q = self.pool.k.shape
+    chunk = type(self.pool)(*(np.zeros((L, self.shards, K, S, Q), self.pool.k.dtype) for _ in range(2)))
+    for row, (at, length, (k, v)) in batch:
+      slot[row] = self._slots.local(at)
+      chunk.k[:, row, :, :length], chunk.v[:, row, :, :length] = k, v
+    self.pool = call(self.programs["load", self.shards, S], self.pool, slot, start, chunk)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from rao_jax.mesh import Rules
 from rao_jax.policy.attention import attend, within
 from rao_jax.policy.cache import CachePool, put_chunk, take_rows
+from rao_jax.policy.causal import causal_attention
 from rao_jax.policy.sampling import masked_logits
 from rao_jax.policy.transformer import Params, PolicyConfig, hidden_states, logits_of
 
@@ -22,7 +23,7 @@ class Rows:
   """What the host tells the device about the rows of one slice; padding rows use a scratch slot and room 0.
 
   Attributes:
-    slot: i32[W], slot in the cache pool.
+    slot: i32[W], slot in the cache pool, counted within the device's part of it.
     length: i32[W], filled positions of the slot; the first pending token goes there.
     pending: i32[W, C], tokens to feed, from the left.
     sample_from: i32[W], step at which the last pending token is fed, hence the first token sampled; C if pending
@@ -77,7 +78,7 @@ def decode(
     end_token: ends a turn.
   """
   W = rows.slot.shape[0]
-  cache = take_rows(pool, rows.slot, cache_length)
+  cache = take_rows(pool, rows.slot, cache_length, rules)
   at_cache = jnp.arange(cache_length)[None]
   seen = (at_cache < rows.length[:, None])[:, None, :]  # [W, 1, S]
   scale = jnp.where(temperature > 0, temperature, 1.0)
@@ -114,7 +115,7 @@ def decode(
 
   start = (chunk, jnp.zeros(W, jnp.int32), rows.room > 0, rows.room)
   (chunk, *_), (token, logp, sampled, fed) = jax.lax.scan(step, start, jnp.arange(steps))
-  pool = put_chunk(pool, rows.slot, rows.length, chunk)
+  pool = put_chunk(pool, rows.slot, rows.length, chunk, rules)
   return pool, Slice(token.T, logp.T, sampled.T, fed.sum(0, dtype=jnp.int32))
 
 
@@ -131,14 +132,11 @@ def prefill(
     config, rules: of the policy.
   """
   W, C = tokens.shape
-  causal = jnp.broadcast_to(jnp.tril(jnp.ones((C, C), bool)), (W, C, C))
   positions = jnp.broadcast_to(jnp.arange(C), (W, C))
-
-  def attention(q, k, v, _, window):
-    return attend(q, [(k, v, within(causal, positions, positions, window))]), CachePool(k, v)
-
+  within_row = causal_attention(config.attention, config.window, None, C, rules)
+  attention = lambda q, k, v, _, window: (within_row(q, k, v, window), CachePool(k, v))
   _, chunk = hidden_states(params, config, tokens, positions, attention, rules=rules)
-  return put_chunk(pool, slot, jnp.zeros(W, jnp.int32), chunk)
+  return put_chunk(pool, slot, jnp.zeros(W, jnp.int32), chunk, rules)
 
 
 def extend(
@@ -156,7 +154,7 @@ def extend(
     cache_length: positions of a slot that this program reads; length + C must not exceed it.
   """
   W, C = tokens.shape
-  cache = take_rows(pool, slot, cache_length)
+  cache = take_rows(pool, slot, cache_length, rules)
   at_cache = jnp.arange(cache_length)[None]
   seen = jnp.broadcast_to((at_cache < length[:, None])[:, None, :], (W, C, cache_length))
   causal = jnp.broadcast_to(jnp.tril(jnp.ones((C, C), bool)), (W, C, C))
@@ -167,4 +165,4 @@ def extend(
     return attend(q, [(main.k, main.v, masks[0]), (k, v, masks[1])]), CachePool(k, v)
 
   _, chunk = hidden_states(params, config, tokens, positions, attention, cache, rules)
-  return put_chunk(pool, slot, length, chunk)
+  return put_chunk(pool, slot, length, chunk, rules)

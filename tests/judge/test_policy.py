@@ -36,9 +36,9 @@ class Bench(Checksum):
 class Watched(Frontier):
   """Keeps which trees were decoded together."""
 
-  def tick(self, params, work, temperature):
+  def plan(self, work):
     self.ticks.append({id(tree) for tree, _ in work})
-    super().tick(params, work, temperature)
+    return super().plan(work)
 
 
 @functools.cache

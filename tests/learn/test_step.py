@@ -23,6 +23,8 @@ ONE = functools.partial(one_device, TRAIN_RULES)
 MESHES = {
   "one": ONE,
   "data8": functools.partial(eight_devices, TRAIN_RULES, data=8),
+  "fsdp8": functools.partial(eight_devices, TRAIN_RULES, data=1, fsdp=8),
+  "data2_tensor4": functools.partial(eight_devices, TRAIN_RULES, data=2, tensor=4),
   "data2_fsdp2_tensor2": functools.partial(eight_devices, TRAIN_RULES, data=2, fsdp=2, tensor=2),
 }
 
@@ -128,7 +130,7 @@ def accumulated(some: Learner, parts, scales):
   scales = tuple(np.float32(s) for s in scales)
   for rows in parts:
     program = some.programs["accumulate", rows.tokens.shape[1]]
-    acc = program(params, acc, rows, scales, MASK, np.float32(TEMPERATURE), None)
+    acc = program(params, {}, acc, rows, scales, MASK, np.float32(TEMPERATURE), None)
   return jax.device_get(acc)
 
 
@@ -143,12 +145,12 @@ def test_gradient_with_ppo_entropy_and_reference_is_that_of_the_plain_loss_of_un
   add = quick_jit(functools.partial(accumulate, config=TINY, rules=ONE(), options=options))
   acc = Accumulated(jax.tree.map(np.zeros_like, params), np.float32(0), zero_stats())
   for rows in parts_of(batch):
-    acc = add(params, acc, rows, scales_of(batch[0]), MASK, TEMPERATURE, reference)
+    acc = add(params, {}, acc, rows, scales_of(batch[0]), MASK, TEMPERATURE, reference)
   assert 0 < float(acc.stats.clipped) < float(acc.stats.tokens)
   assert_gradient_is_the_oracles(acc, batch, options, reference)
 
 
-@pytest.mark.parametrize("mesh", ["data8", "data2_fsdp2_tensor2"])
+@pytest.mark.parametrize("mesh", [name for name in MESHES if name != "one"])
 def test_eight_devices_make_the_update_of_one(mesh):
   batch = make_batch()
   results = []

@@ -9,7 +9,7 @@ from rao_jax.mesh import TRAIN_RULES
 from rao_jax.policy.experts import every_expert, mixture, picked_experts
 from tests.tiny import eight_devices
 
-B, P, D, E, F, K = 4, 5, 6, 7, 8, 3
+B, P, D, E, F, K = 4, 5, 6, 8, 8, 3
 
 
 def draw():
@@ -58,8 +58,28 @@ def test_both_ways_to_multiply_agree_and_so_do_their_gradients():
   )
 
 
-def test_mixture_on_a_mesh_is_that_of_one_device_and_so_are_its_gradients():
-  arrays, rules = draw(), eight_devices(TRAIN_RULES, data=2, fsdp=2, tensor=2)
+@pytest.mark.parametrize("product", [every_expert, picked_experts])
+def test_shares_of_the_experts_add_up_and_so_do_their_gradients(product):
+  x, router, *experts = draw()
+  x = x.reshape(-1, D)
+  weight, pick = jax.lax.top_k(jax.nn.softmax(x @ router), K)
+
+  def total(shares):
+    def loss(x, weight, *experts):
+      parts = [
+        product(x, pick - at, weight, *(w[at : at + E // shares] for w in experts), jax.nn.silu)
+        for at in range(0, E, E // shares)
+      ]
+      return jnp.sin(sum(parts)).sum()
+
+    return jax.jit(jax.value_and_grad(loss, argnums=range(5)))(x, weight, *experts)
+
+  jax.tree.map(functools.partial(np.testing.assert_allclose, atol=1e-4, rtol=1e-4), total(4), total(1))
+
+
+@pytest.mark.parametrize("sizes", [dict(data=2, fsdp=2, tensor=2), dict(data=2, expert=4), dict(expert=2, tensor=4)])
+def test_mixture_on_a_mesh_is_that_of_one_device_and_so_are_its_gradients(sizes):
+  arrays, rules = draw(), eight_devices(TRAIN_RULES, **({"data": 1} | sizes))
 
   def grads(rules):
     loss = lambda *arrays: jnp.sin(mixture(*arrays, K, True, jax.nn.silu, rules)).sum()

@@ -299,3 +299,12 @@ def test_record_knows_every_nodes_parent(work):
   assert [node.path for node in tree.nodes] == [(), (0,), (1,), (0, 0), (0, 1), (1, 0), (1, 1)]
   assert [node.parent for node in nodes] == [-1, 0, 0, 1, 1, 2, 2]
   assert [node.depth for node in nodes] == [0, 1, 1, 2, 2, 2, 2]
+
+
+def test_agents_that_fail_stay_in_the_record(work):
+  """Whatever the policy causes is success 0, not a gap in the batch."""
+  scripts = {"root": ["await asyncio.gather(launch_subagent('a'), launch_subagent('b'))"], "a": ["1"], "b": ["("]}
+  tree = work(scripts, max_turns=1)
+  assert [node.outcome for node in tree.nodes] == [Outcome.TURN_CAP] * 3
+  kept = record(tree)
+  assert kept.valid and [(node.success, sum(node.is_action) > 0) for node in kept.nodes] == [(0.0, True)] * 3

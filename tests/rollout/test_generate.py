@@ -5,6 +5,8 @@ random parameters grow trees with several turns, short and long outputs, and chi
 """
 
 import functools
+import math
+import re
 import zlib
 
 import jax
@@ -100,15 +102,21 @@ class Chatter:
 PROTOCOL = CompactProtocol(Letters())
 MASK = token_mask(PROTOCOL, TINY.vocab_size) & (np.arange(TINY.vocab_size) < 14)  # nine letters and the end token
 
-# Name: (mesh, row ladder, cache ladder, steps, chunk, slots). `scarce` has a slot for three of some twenty live nodes.
+POSITION = 2 * 2 * 2 * 8 * 4  # bytes of a cache position: keys and values of TINY's layers, heads of 8 float32
+SPLIT = functools.partial(eight_devices, ROLLOUT_RULES)
+# Name: (mesh, row ladder, cache ladder, steps, chunk, slots, what becomes of suspended caches and bytes of the host).
+# `scarce` and `host` have a slot for three of some twenty live nodes, `keep` for those of one tree.
 ONE = functools.partial(one_device, ROLLOUT_RULES)
 LADDERS = {
   "base": (ONE, (4,), (80,), 4, 16, 64),
   "scarce": (ONE, (1, 3), (32, 80), 3, 8, 3),
-  "data8": (functools.partial(eight_devices, ROLLOUT_RULES, data=8), (8, 16), (80,), 4, 16, 64),
+  "host": (ONE, (3,), (80,), 4, 8, 3, "host", 1 << 20),
+  "keep": (ONE, (3,), (80,), 4, 8, 7, "keep", 0),
+  "data8": (functools.partial(SPLIT, data=8), (8, 16), (80,), 4, 16, 64),
   "data2_fsdp2_tensor2": (
-    functools.partial(eight_devices, ROLLOUT_RULES, data=2, fsdp=2, tensor=2), (4,), (40, 80), 8, 24, 8,
+    functools.partial(SPLIT, data=2, fsdp=2, tensor=2), (4,), (80,), 8, 16, 8, "host", 1 << 20,
   ),
+  "data2_tensor4": (functools.partial(SPLIT, data=2, tensor=4), (4,), (80,), 4, 16, 64),
 }  # fmt: skip
 others = pytest.mark.parametrize("name", [name for name in LADDERS if name != "base"])
 every = pytest.mark.parametrize("name", list(LADDERS))
@@ -116,8 +124,8 @@ every = pytest.mark.parametrize("name", list(LADDERS))
 
 @functools.cache
 def frontier(name):
-  rules, rows, cache, steps, chunk, slots = LADDERS[name]
-  return Frontier(TINY, rules(), MASK, PROTOCOL.end, rows, cache, steps, chunk, slots)
+  rules, *rest = LADDERS[name]
+  return Frontier(TINY, rules(), MASK, PROTOCOL.end, *rest)
 
 
 def place(name, params):
@@ -254,10 +262,45 @@ def test_scarce_slots_evict_and_feed_more_than_once():
   assert scarce["fed"] + scarce["extended"] > plenty["fed"] + plenty["extended"]
 
 
-def test_with_a_slot_for_all_every_token_is_fed_once():
+@pytest.mark.parametrize("name", ["base", "keep", "host", "data2_fsdp2_tensor2"])
+def test_where_no_cache_is_lost_every_token_is_fed_once(name):
   # All but a node's last token, which is sampled and never fed.
-  trees, counts = grown("base")
+  trees, counts = grown(name)
   assert counts["fed"] + counts["extended"] == sum(len(node.tokens) - 1 for node in nodes_of(trees))
+
+
+def test_caches_go_to_the_host_and_come_back_as_far_as_its_bytes_go():
+  for name in ("host", "data2_fsdp2_tensor2"):
+    _, counts = grown(name)
+    assert counts["evictions"] == counts["saved"] >= counts["loaded"] > 5  # some never act again
+  assert grown("keep")[1]["evictions"] == grown("scarce")[1]["saved"] == 0
+  caches = frontier("host").host_caches
+  whole, caches.budget = caches.budget, 80 * POSITION
+  try:
+    trees, short = grow("host")
+  finally:
+    caches.budget = whole
+  assert 0 < short["loaded"] <= short["saved"] < short["evictions"]
+  assert_keyed_replay(grown("base")[0], trees, random_params(TINY))
+
+
+@every
+def test_no_slot_and_no_host_memory_is_held_after_a_rollout(name):
+  grown(name)
+  f = frontier(name)
+  assert f.host_caches.bytes == len(f.host_caches) == 0 and f.free_slots == LADDERS[name][5]
+
+
+def test_a_tree_that_fails_gives_back_what_it_holds():
+  trees, f = plant(), frontier("host")
+
+  def interrupt(running):
+    if len(f.host_caches) > 1:
+      raise InterruptedError
+
+  with pytest.raises(InterruptedError):
+    collect(place("host", random_params(TINY)), trees, f, TEMPERATURE, interrupt)
+  assert f.host_caches.bytes == len(f.host_caches) == 0 and f.free_slots == 3
 
 
 @every
@@ -303,8 +346,9 @@ def test_caches_of_an_earlier_policy_are_not_read(name):
 @every
 def test_nothing_compiles_after_construction(name):
   f, trees, params = frontier(name), plant(seed=5), place(name, random_params(TINY))
-  _, rows, cache, _, chunk, _ = LADDERS[name]
-  assert len(f.programs) == len(rows) * len(cache) + 1 + sum(chunk <= S for S in cache)
+  _, rows, cache, _, chunk, _, *suspend = LADDERS[name]
+  copies = 2 * len(cache) * ("host" in suspend)
+  assert len(f.programs) == len(rows) * len(cache) + 1 + sum(chunk <= S for S in cache) + copies
   compiled = []
 
   def listen(event, seconds, **_):
@@ -321,12 +365,29 @@ def test_nothing_compiles_after_construction(name):
     jax.monitoring.unregister_event_duration_listener(listen)
 
 
+@pytest.mark.parametrize("name", ["data8", "data2_fsdp2_tensor2", "data2_tensor4"])
+def test_no_cache_moves_between_devices(name):
+  f = frontier(name)
+  limit = TINY.layers * f.cache_ladder[0] * TINY.head_size  # the keys of one head of one row
+  for program in f.programs.values():
+    for line in program.as_text().splitlines():
+      if re.search(r" (all-gather|all-reduce|all-to-all|collective-permute)(-start)?\(", line):
+        shapes = re.findall(r"\w\[([\d,]*)\]", line)
+        assert all(math.prod(int(n) for n in shape.split(",") if n) < limit for shape in shapes), line
+
+
 def test_rows_that_the_devices_cannot_share_are_refused():
   rules = eight_devices(ROLLOUT_RULES, data=8)
   with pytest.raises(
     ValueError, match=r"rollout\.row_ladder=\[4, 12\] cannot be split over 8 devices: use multiples of 8"
   ):
     Frontier(TINY, rules, MASK, PROTOCOL.end, (4, 8, 12), (80,), 4, 16, 64)
+
+
+def test_slots_that_the_devices_cannot_share_are_refused():
+  rules = eight_devices(ROLLOUT_RULES, data=8)
+  with pytest.raises(ValueError, match=r"rollout\.slots=12 cannot be split over 8 devices: use multiples of 8"):
+    Frontier(TINY, rules, MASK, PROTOCOL.end, (8,), (80,), 4, 16, 12)
 
 
 def test_fewer_slots_than_rows_are_refused():
