@@ -1,6 +1,7 @@
 # make demo       installs, trains both agents from scratch, writes runs/demo/report.html
-# make test       the quick tests        make test-full   the slow ones and those that need a browser, and test-hf
+# make test       the quick tests        make test-full   the slow ones and those that need a browser, test-hf, test-plan
 # make test-hf    models against transformers: installs torch (CPU) into a venv of its own
+# make test-plan  compiles for TPUs and GPUs that are not here: installs their compilers into a venv of its own
 # make lint       format and lint check  make clean       removes what make has made
 
 # The demo counts its time from here, installation included.
@@ -12,20 +13,23 @@ VENV ?= .venv
 DEMO = $(VENV)/bin/python -m rao_jax.demo --out=runs/demo
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 
-.PHONY: demo test test-full test-hf lint lock clean
+.PHONY: demo test test-full test-hf test-plan lint lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
 	$(DEMO)
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -q -m "not full and not hf" tests
+	$(VENV)/bin/python -m pytest -q -m "not full and not hf and not plan" tests
 
-test-full: $(VENV)/installed-dev test-hf
-	RAO_FULL=1 $(VENV)/bin/python -m pytest -q -m "(full or registry) and not hf" tests
+test-full: $(VENV)/installed-dev test-hf test-plan
+	RAO_FULL=1 $(VENV)/bin/python -m pytest -q -m "(full or registry) and not hf and not plan" tests
 
 test-hf: $(VENV)/installed-hf
 	$(VENV)-hf/bin/python -m pytest -q -m hf tests
+
+test-plan: $(VENV)/installed-plan
+	RAO_FULL=1 $(VENV)-plan/bin/python -m pytest -q -m plan tests
 
 lint: $(VENV)/installed-dev
 	$(VENV)/bin/ruff format --check .
@@ -46,14 +50,15 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	$(PIP) -r requirements-dev.lock
 	touch $@
 
-# torch and transformers stay out of $(VENV), whose packages this one sees.
-$(VENV)/installed-hf: requirements-hf.lock $(VENV)/installed-dev
-	rm -rf $(VENV)-hf
-	$(VENV)/bin/python -m venv $(VENV)-hf
-	for hf in $(VENV)-hf/lib/python*/site-packages; do \
-	  echo "import site; site.addsitedir('$(abspath $(VENV))/lib/$$(basename $$(dirname $$hf))/site-packages')" > $$hf/base.pth; \
+# torch, and the compilers of chips, stay out of $(VENV), whose packages these two see.
+$(VENV)/installed-hf $(VENV)/installed-plan: $(VENV)/installed-%: requirements-%.lock $(VENV)/installed-dev
+	rm -rf $(VENV)-$*
+	$(VENV)/bin/python -m venv $(VENV)-$*
+	for own in $(VENV)-$*/lib/python*/site-packages; do \
+	  echo "import site; site.addsitedir('$(abspath $(VENV))/lib/$$(basename $$(dirname $$own))/site-packages')" > $$own/base.pth; \
 	done
-	$(VENV)-hf/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile -r requirements-hf.lock
+	$(VENV)-$*/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile --no-deps \
+	  -r requirements-$*.lock
 	touch $@
 
 # Newest versions that setup.py allows; the setuptools that builds the editable install is pinned too.
@@ -66,5 +71,5 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-hf .venv-lock build rao_jax.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-hf $(VENV)-plan .venv-lock build rao_jax.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

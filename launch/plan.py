@@ -12,14 +12,14 @@ import logging
 import os
 import pathlib
 import sys
-from collections.abc import Sequence
 
 os.environ["JAX_PLATFORMS"] = "cpu"  # the chips are only compiled for
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
-from absl import app, flags
+from absl import flags
 from ml_collections import config_flags
 
+from rao_jax import command
 from rao_jax.plan.programs import make_plan, parts_of
 from rao_jax.plan.remedies import find_remedy
 from rao_jax.plan.table import as_json, remedy_text, text
@@ -29,10 +29,7 @@ from rao_jax.plan.verdict import judge_all
 DOES_NOT_FIT = 3
 
 
-def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"left over on the command line: {argv[1:]}; settings read --config.key=value")
-  f = flags.FLAGS
+def main(f: flags.FlagValues) -> None:
   say = lambda line: print(line, file=sys.stderr, flush=True)
   tokens = f.tokens_per_tree or f.config.caps.window
   try:
@@ -63,4 +60,4 @@ if __name__ == "__main__":
   flags.DEFINE_integer("tries", 6, "Sets of changes to compile if it does not fit; 0 looks for none.")
   flags.mark_flags_as_required(["config", "topology"])
   logging.getLogger("jax").setLevel(logging.ERROR)
-  app.run(main)
+  command.run(main)

@@ -6,6 +6,7 @@ Impure: reads the command line, ends the process.
 import contextlib
 import difflib
 import importlib.util
+import itertools
 import pathlib
 import re
 import sys
@@ -59,7 +60,7 @@ def parse(argv: Sequence[str]) -> flags.FlagValues:
   f = flags.FLAGS
   if "config" in f:
     words = list(argv[1:])
-    files = [b for a, b in zip(words, words[1:]) if a in ("-config", "--config")]
+    files = [b for a, b in itertools.pairwise(words) if a in ("-config", "--config")]
     files += [word.partition("=")[2] for word in words if re.match("--?config=", word)]
     if files:
       config = load_config(files[-1])

@@ -8,10 +8,10 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from absl import app, flags
+from absl import flags
 from ml_collections import ConfigDict
 
-from rao_jax import processes
+from rao_jax import command, processes
 from rao_jax.build import Run, make_run
 from rao_jax.checkpoint import Checkpointer
 from rao_jax.config import validate
@@ -66,26 +66,27 @@ def evaluate_workdir(
   window: int | None, trees_file: pathlib.Path | None,
 ) -> dict[str, Any]:  # fmt: skip
   """Evaluates and prints a table; returns what --json writes."""
-  config = load_config(workdir)
-  if max_depth is not None:
-    config.caps.max_depth, config.evaluation.max_depth = max_depth, 0
-  if window is not None:
-    config.caps.window = window
-    shorter = [n for n in config.rollout.cache_ladder if n < window]
-    config.rollout.cache_ladder = (*shorter, window + config.rollout.steps)
-    config.learn.row_lengths = (max(window, *config.learn.row_lengths),)
-    config.learn.tokens_per_microbatch = max(*config.learn.row_lengths, config.learn.tokens_per_microbatch)
-  if not config.judge.roots:
-    config.judge.kind = "rule"  # nodes below the roots are not judged here
-  validate(config)
-  use_compile_cache(config)
-  run = first_then_others(lambda: make_run(config, workdir))
-  screen = Screen(quiet=True, silent=not first())
-  splits = splits or config.tasks.dev.to_dict()
-  tasks = {split: run.environment.tasks(split)[:n] for split, n in splits.items()}
-  step, state, meta = restore_state(run, workdir, checkpoint)
-  params = run.rollout_params(state.params)
-  frontier = run.frontier()
+  with command.settings():
+    config = load_config(workdir)
+    if max_depth is not None:
+      config.caps.max_depth, config.evaluation.max_depth = max_depth, 0
+    if window is not None:
+      config.caps.window = window
+      shorter = [n for n in config.rollout.cache_ladder if n < window]
+      config.rollout.cache_ladder = (*shorter, window + config.rollout.steps)
+      config.learn.row_lengths = (max(window, *config.learn.row_lengths),)
+      config.learn.tokens_per_microbatch = max(*config.learn.row_lengths, config.learn.tokens_per_microbatch)
+    if not config.judge.roots:
+      config.judge.kind = "rule"  # nodes below the roots are not judged here
+    validate(config)
+    use_compile_cache(config)
+    run = first_then_others(lambda: make_run(config, workdir))
+    screen = Screen(quiet=True, silent=not first())
+    splits = splits or config.tasks.dev.to_dict()
+    tasks = {split: run.environment.tasks(split)[:n] for split, n in splits.items()}
+    step, state, meta = restore_state(run, workdir, checkpoint)
+    params = run.rollout_params(state.params)
+    frontier = run.frontier()
   results, lines = {}, []
   screen.line(f"{workdir}, {checkpoint} checkpoint of step {step}, temperature {temperature}")
   screen.line(
@@ -115,15 +116,14 @@ def evaluate_workdir(
   }
 
 
-def main(argv: Sequence[str]) -> None:
-  if len(argv) > 1:
-    raise app.UsageError(f"left over on the command line: {argv[1:]}; flags begin with --")
+def main(f: flags.FlagValues) -> None:
   quieten()
-  f = flags.FLAGS
   processes.start(f)
   with end_at_once():
+    with command.settings():
+      splits = parse_splits(f.splits or [], f.n)
     result = evaluate_workdir(
-      pathlib.Path(f.workdir), f.checkpoint, parse_splits(f.splits or [], f.n), f.temperature, f.max_depth, f.window,
+      pathlib.Path(f.workdir), f.checkpoint, splits, f.temperature, f.max_depth, f.window,
       pathlib.Path(f.trees) if f.trees else None,
     )  # fmt: skip
   if f.json and first():
@@ -141,4 +141,4 @@ if __name__ == "__main__":
   flags.DEFINE_enum("checkpoint", "last", ["last", "best", "warm_start"], "Which parameters.")
   flags.DEFINE_string("json", None, "Also write the figures here.")
   flags.DEFINE_string("trees", None, "Also write the trees here, a line each, as a report reads them.")
-  app.run(main)
+  command.run(main)

@@ -102,6 +102,7 @@ def train(
       step, meta = 0, {"sampled": 0, "warm_start_tokens": read, "seconds": 0.0, "evaluated": -1, "skipped_in_a_row": 0}
     else:
       step, state, meta = restored
+      meta = {"evaluated": step, "skipped_in_a_row": 0, "rows": None} | meta  # those of older versions lack them
       dropped = writer.truncate_after(step, meta["rows"])
       checkpoints.truncate_after(step)
       screen.line(

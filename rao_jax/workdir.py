@@ -15,10 +15,17 @@ import jax
 from ml_collections import ConfigDict
 
 from rao_jax import __version__
+from rao_jax.hf_tokenizer import JSON_FILE, MODEL_FILE
+from rao_jax.metrics import read_metrics
 from rao_jax.processes import first
 
 LOCK = "lock"
 STARTS = "starts.jsonl"
+# What may change on the way: how long to go on, how to report and how to reach the judge.
+MAY_CHANGE = (
+  "steps", "sampled_tokens", "max_seconds", "evaluation", "checkpoint", "log", "compile_cache", "judge.in_flight",
+  "judge.unreachable", "judge.endpoint",
+)  # fmt: skip
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "ml-collections", "pydantic-monty")
 
 
@@ -34,12 +41,12 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> TextIO | None:
   if first():
     workdir.mkdir(parents=True, exist_ok=True)
     lock = take_lock(workdir)
-    if path.exists():
-      try:
-        refuse_changes(ConfigDict(json.loads(path.read_text())), config)
-      except ValueError:
-        lock.close()
-        raise
+    try:
+      if path.exists():
+        settle_changes(workdir, ConfigDict(json.loads(path.read_text())), config)
+    except ValueError:
+      lock.close()
+      raise
     path.write_text(json.dumps(config.to_dict(), indent=2))
     with (workdir / STARTS).open("a") as f:
       f.write(json.dumps(start_record(config)) + "\n")
@@ -99,17 +106,13 @@ def git_state(folder: pathlib.Path) -> dict[str, Any] | None:
     return None
 
 
-def refuse_changes(old: ConfigDict, new: ConfigDict) -> None:
-  """A workdir belongs to one config: how long to go on, how to report and how to reach the judge may change.
+def settle_changes(workdir: pathlib.Path, old: ConfigDict, new: ConfigDict) -> None:
+  """Once a run has begun its workdir belongs to its config: all but MAY_CHANGE is refused.
 
   With other `steps` the learning rate follows the new schedule from there on: the run is then not the one that would
   have had so many steps from its start.
   """
-  keys = (
-    "steps", "sampled_tokens", "max_seconds", "evaluation", "checkpoint", "log", "compile_cache", "judge.in_flight",
-    "judge.unreachable", "judge.endpoint",
-  )  # fmt: skip
-  free = tuple(f"config.{key}." for key in keys)
+  free = tuple(f"config.{key}." for key in MAY_CHANGE)
 
   def flat(prefix, value):
     if isinstance(value, dict):
@@ -120,6 +123,10 @@ def refuse_changes(old: ConfigDict, new: ConfigDict) -> None:
 
   a, b = (dict(flat("config", c.to_dict())) for c in (old, new))
   changed = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and not f"{k}.".startswith(free))
-  if changed:
+  if not changed:
+    return
+  if read_metrics(workdir / "metrics.jsonl") or list(workdir.glob("checkpoints/[0-9]*")):
     rows = "\n".join(f"  {k}: {a.get(k)!r} in the workdir, {b.get(k)!r} asked for" for k in changed)
     raise ValueError(f"this workdir was made with another config:\n{rows}\nuse a fresh --workdir, or the old values")
+  for name in (JSON_FILE, MODEL_FILE):  # of a start that came to nothing
+    (workdir / name).unlink(missing_ok=True)

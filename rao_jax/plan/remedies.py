@@ -76,9 +76,16 @@ def find_remedy(
     the remedy, or what was tried in vain.
   """
   single, tried, compiled = changes(config, parts), [], 0
+  refused: list[tuple[list[Change], str]] = []  # changes, and the kind of program that was too much ("": impossible)
   for some in itertools.chain(*(itertools.combinations(single, n) for n in range(1, MOST_CHANGES + 1))):
     keys = [key for change in some for key in change.settings]
     if len(set(keys)) < len(keys) or not set(failed) <= frozenset().union(*(change.helps for change in some)):
+      continue
+    # What was refused stays so with more changes that do not help what was too much.
+    if any(
+      all(change in some for change in less) and not any(kind in c.helps for c in some if c not in less)
+      for less, kind in refused
+    ):
       continue
     settings = {key: value for change in some for key, value in change.settings.items()}
     words = " ".join(f"{key}={value}" for key, value in settings.items())
@@ -87,12 +94,14 @@ def find_remedy(
       new = parts_of(changed, target.devices)
       if kind := surely_too_much(new, target.chip.memory):
         tried.append(f"{words}: too much by accounting, {kind}")
+        refused.append((list(some), kind))
         continue
       if compiled == tries:
         return [*tried, f"stopped after compiling {tries} sets of changes (--tries)"]
       plan = make_plan(changed, new, tokens_per_tree)
     except ValueError as e:
       tried.append(f"{words}: not possible ({e})")
+      refused.append((list(some), ""))
       continue
     compiled += 1
     say(f"{target.name}: trying {words}")
@@ -101,6 +110,7 @@ def find_remedy(
       verdicts.append(judge(program, target))
       if not verdicts[-1].fits:
         tried.append(f"{words}: too much by compiling, {program.name}")
+        refused.append((list(some), program.kind))
         break
     else:
       return Remedy(settings, verdicts, tried)

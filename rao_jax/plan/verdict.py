@@ -77,8 +77,8 @@ def own_bytes(compiled: jax.stages.Compiled) -> float:
 
 
 def wanted_bytes(message: str) -> float | None:
-  """What the TPU compiler's out-of-memory error says that the program would have taken."""
-  found = re.search(r"Used ([\d.]+)([KMGT]?) of [\d.]+[KMGT]? hbm", message)
+  """What the TPU compiler's out-of-memory error says that the program would have taken, its arguments included."""
+  found = re.search(r"memory required for HLO temporaries \(([\d.]+)([KMGT]?)\)", message)
   return float(found[1]) * UNITS[found[2]] if found else None
 
 

@@ -145,8 +145,11 @@ def test_changes_whose_arrays_alone_are_too_much_are_not_compiled(plan, monkeypa
 
 
 def test_size_of_the_compilers_refusal_is_read_from_its_words():
-  said = "XLA:TPU compile permanent error. Ran out of memory in memory space hbm. Used 20.50G of 15.75G hbm. Exceeded"
-  assert wanted_bytes(said) == 20.5 * 2**30 and wanted_bytes("no idea") is None
+  said = (
+    "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, the total memory required for HLO "
+    "temporaries (16.50G) exceeds available HBM (15.75G). HLO module: jit_extend."
+  )
+  assert wanted_bytes(said) == 16.5 * 2**30 and wanted_bytes("no idea") is None
 
 
 # -- targets and the command line -------------------------------------------------------------------------------------
@@ -204,7 +207,7 @@ def needs(package: str) -> None:
     pytest.skip(f"no {package}: see the extras plan and plan-cuda")
 
 
-@pytest.mark.full
+@pytest.mark.plan
 def test_command_compiles_the_run_for_a_tpu_slice(tmp_path):
   needs("libtpu")
   out = command(tmp_path, "--topology=v5e:2x4", "--topology=v6e:2x4", f"--json={tmp_path}/plan.json")
@@ -216,7 +219,7 @@ def test_command_compiles_the_run_for_a_tpu_slice(tmp_path):
   assert out.stdout.count(" on v5e:2x4: 8 chips") == 1
 
 
-@pytest.mark.full
+@pytest.mark.plan
 def test_tpu_compiler_refuses_what_does_not_fit_and_the_remedy_is_found(tmp_path):
   needs("libtpu")
   # A slot takes 48 KiB in 4 parts: 18.3 GiB a device, and half of that with half as many.
@@ -233,7 +236,7 @@ def test_tpu_compiler_refuses_what_does_not_fit_and_the_remedy_is_found(tmp_path
   assert set(plan["remedy"]["settings"]) == {"rollout.slots"}
 
 
-@pytest.mark.full
+@pytest.mark.plan
 def test_command_compiles_the_run_for_gpus_and_says_that_their_memory_is_not_checked(tmp_path):
   needs("jax_cuda12_plugin")
   attention = "auto" if importlib.util.find_spec("nvidia.cudnn") else "xla"
@@ -242,14 +245,14 @@ def test_command_compiles_the_run_for_gpus_and_says_that_their_memory_is_not_che
   assert "Compiled for sm_90a without a GPU; never run" in out.stdout and out.stdout.count("|  yes |") == 6
 
 
-@pytest.mark.full
+@pytest.mark.plan
 def test_slice_that_does_not_exist_is_refused_with_the_compilers_words(tmp_path):
   needs("libtpu")
   out = command(tmp_path, "--topology=v5e:3x3")
   assert out.returncode == 1 and "no plan: --topology=v5e:3x3: v5e has no slice 3x3" in out.stderr
 
 
-@pytest.mark.full
+@pytest.mark.plan
 def test_mesh_that_the_axes_of_a_slice_do_not_give_keeps_its_groups_on_hosts():
   needs("libtpu")
   mesh = make_mesh(data=1, fsdp=-1, tensor=4, devices=find_target("v6e:8x8").devices)
