@@ -23,6 +23,10 @@ DIGESTS = "digests.json"
 _NONE, _DAMAGED = -1, -2  # answers of process 0 that are not steps
 
 
+class SaveFailed(OSError):
+  """A checkpoint could not be written; those before it stand."""
+
+
 class Checkpointer:
   """The last `max_to_keep` states of a run below `directory`, and the best ones below `directory/best`.
 
@@ -89,7 +93,11 @@ class Checkpointer:
     """Blocks until everything is on disk and sealed; raises what went wrong in the background."""
     if self._sealing is not None:
       sealing, self._sealing = self._sealing, None
-      sealing.result()
+      try:
+        sealing.result()
+      except Exception as e:  # of many types, by what Orbax was doing
+        what = str(e).partition("\n")[0] or repr(e)
+        raise SaveFailed(f"a checkpoint below {self.directory} was not written: {what}") from e
 
   def close(self) -> None:
     try:

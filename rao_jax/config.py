@@ -1,6 +1,8 @@
 """Every setting of a run, with its default and what it means. Experiments change some; an unknown key is an error."""
 
 import dataclasses
+import functools
+import sys
 
 from ml_collections import ConfigDict
 
@@ -26,6 +28,25 @@ FREE_OF_PRESET = (
 PROTOCOLS = ("compact", "chat")
 SUSPENDED = ("recompute", "host", "keep")
 HOST_BYTES = 8 << 30
+# Numbers that must be above 0; all others must be 0 or more, sizes of the mesh apart.
+POSITIVE = (
+  "rollouts_per_task",
+  *(f"policy.{name}" for name in ("layers", "width", "heads", "kv_heads", "head_size", "mlp", "norm_eps", "rope_base",
+                                  "rope_factor", "window_rope_base")),
+  *(f"sandbox.{field.name}" for field in dataclasses.fields(Limits)),
+  *(f"rollout.{name}" for name in ("temperature", "row_ladder", "cache_ladder", "steps", "chunk", "slots")),
+  *(f"learn.{name}" for name in ("clip", "eps", "minibatches", "row_lengths", "tokens_per_microbatch", "max_skipped")),
+  "loss.ratio_high", "warm_start.tokens_per_update", "checkpoint.every", "judge.endpoint.timeout",
+)  # fmt: skip
+AT_MOST = {
+  "seed": 2**31 - 1, "learn.b1": 0.999999, "learn.b2": 0.999999, "learn.final": 1.0, "warm_start.final": 1.0,
+  "loss.clip_low": 1.0,
+}  # fmt: skip
+# Groups whose keys are of the environment's or the endpoint's choosing.
+OPEN = (
+  "environment.options", "tasks.train", "tasks.dev", "tasks.test", "judge.request", "warm_start.tasks",
+  "warm_start.slips",
+)  # fmt: skip
 JUDGES = ("rule", "sparse", "policy", "endpoint")
 
 
@@ -204,11 +225,8 @@ def base_config() -> ConfigDict:
   c.compile_cache = ""  # folder of the persistent compilation cache; empty is none
 
   c.lock()  # a misspelt key in an experiment is an error; the groups below have keys of the environment's choosing
-  for group in (
-    c.environment.options, c.tasks.train, c.tasks.dev, c.tasks.test, c.judge.request, c.warm_start.tasks,
-    c.warm_start.slips,
-  ):  # fmt: skip
-    group.unlock()
+  for group in OPEN:
+    functools.reduce(ConfigDict.__getitem__, group.split("."), c).unlock()
   return c
 
 
@@ -277,6 +295,7 @@ def validate(c: ConfigDict) -> None:
   loss_options(c)
   validate_judge(c)
   validate_protocol(c)
+  validate_numbers(c)
   if c.credit.baseline == "leave_one_out" and c.rollouts_per_task < 2:
     raise ValueError(
       f"config.rollouts_per_task={c.rollouts_per_task} leaves no other tree for the leave-one-out baseline: set 2 or "
@@ -294,8 +313,6 @@ def validate(c: ConfigDict) -> None:
       f"config.policy.param_dtype={c.policy.param_dtype!r} loses updates smaller than 1/512 of a weight: set it to "
       "float32 (config.policy.dtype may be bfloat16), or train adapters by config.policy.lora_rank"
     )
-  if c.rollout.temperature <= 0:
-    raise ValueError(f"config.rollout.temperature={c.rollout.temperature}: training needs a temperature above 0")
   needed = c.caps.window + c.rollout.steps
   if max(c.rollout.cache_ladder) < needed:
     raise ValueError(
@@ -317,7 +334,7 @@ def validate(c: ConfigDict) -> None:
       f"config.learn.tokens_per_microbatch={c.learn.tokens_per_microbatch} holds no row of "
       f"config.learn.row_lengths={tuple(c.learn.row_lengths)}: set it to {max(c.learn.row_lengths)} or more"
     )
-  if c.evaluation.every and not c.tasks.dev:
+  if c.evaluation.every and not sum(c.tasks.dev.values()):
     raise ValueError(
       f"config.evaluation.every={c.evaluation.every}, but config.tasks.dev names no split to evaluate on: name one, "
       "e.g. config.tasks.dev.dev_medium = 50, or set it to 0"
@@ -329,10 +346,35 @@ def validate(c: ConfigDict) -> None:
     )
   if c.agents and not c.tasks.test:
     raise ValueError(f"config.agents={tuple(c.agents)}, but config.tasks.test names no split to compare them on")
-  if not c.tasks.train:
+  if not sum(c.tasks.train.values()):
     raise ValueError("config.tasks.train names no split to train on, e.g. config.tasks.train.train_medium = 16")
-  if c.learn.minibatches < 1 or c.steps < 0:
-    raise ValueError("config.learn.minibatches must be at least 1 and config.steps at least 0")
+  if c.checkpoint.keep < 2:
+    raise ValueError(
+      f"config.checkpoint.keep={c.checkpoint.keep} leaves nothing to go back to if the newest is damaged: set 2 or more"
+    )
+
+
+def validate_numbers(c: ConfigDict, prefix: str = "") -> None:
+  """Refuses numbers that are not finite, below what they can be, or above it."""
+  for name, value in c.items():
+    key = prefix + name
+    if isinstance(value, ConfigDict):
+      if key not in ("mesh", *OPEN) or "tasks" in key:
+        validate_numbers(value, f"{key}.")
+      continue
+    numbers = value if isinstance(value, tuple | list) else (value,)
+    if key in POSITIVE and not numbers:
+      raise ValueError(f"config.{key} is empty: name at least one")
+    for x in numbers:
+      if not isinstance(x, int | float) or isinstance(x, bool):
+        if "tasks." in key:
+          raise ValueError(f"config.{key}={value!r} must be a number of tasks")
+        continue
+      if key in POSITIVE and not x > 0:
+        raise ValueError(f"config.{key}={value} must be above 0")
+      if not 0 <= x <= AT_MOST.get(key, sys.float_info.max):
+        most = f"at most {AT_MOST[key]}" if key in AT_MOST else "finite"
+        raise ValueError(f"config.{key}={value} must be 0 or more, and {most}")
 
 
 def validate_protocol(c: ConfigDict) -> None:

@@ -41,7 +41,7 @@ from rao_jax.screen import Clock, Screen, final_table
 from rao_jax.tree.buffer import TreeBuffer, TreeRecord, build, ladder
 from rao_jax.tree.credit import Credit, credit
 from rao_jax.warm_start import warm_start
-from rao_jax.workdir import claim
+from rao_jax.workdir import claim, refuse_url
 
 log = logging.getLogger(__name__)
 NOTHING_THERE = (
@@ -68,13 +68,14 @@ def train(
     ValueError, OSError: a setting, or a file that one names, cannot be worked with.
     Interrupted: it was asked to end by SIGTERM, and can be gone on with.
   """
-  workdir = pathlib.Path(workdir)
+  workdir, asked = pathlib.Path(workdir), str(workdir)
   use_compile_cache(config)
   screen = Screen(quiet, silent=not first())
   with contextlib.ExitStack() as stack:
     with command.settings():
       with together():
         validate(config)
+        refuse_url(asked)
         if resume and not (workdir / "config.json").exists():
           raise FileNotFoundError(NOTHING_THERE.format(workdir))
       if lock := first_then_others(lambda: claim(workdir, config)):
@@ -403,7 +404,9 @@ def main(f: flags.FlagValues) -> None:
         f.config, f.workdir, quiet=f.quiet, dry_run=f.dry_run, profile_steps=[int(n) for n in f.profile_steps],
         resume=f.resume,
       )  # fmt: skip
-  except (JudgeUnreachable, PeerFailed, Interrupted, FloatingPointError) as e:
+  except (JudgeUnreachable, PeerFailed, Interrupted, FloatingPointError, OSError) as e:
+    if getattr(e, "is_setting", False):
+      raise
     print("\n".join([f"stopped: {e}", *getattr(e, "__notes__", [])]), file=sys.stderr, flush=True)
     sys.exit(0 if isinstance(e, Interrupted) else command.STOPPED)
 

@@ -58,6 +58,15 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> TextIO | None:
   return None
 
 
+def refuse_url(workdir: str) -> None:
+  """Runs append to files and rename folders, which object stores do not do: `gs://bucket` would be a folder `gs:`."""
+  if "://" in workdir:
+    raise ValueError(
+      f"--workdir={workdir} is a URL: mount the bucket (gcsfuse BUCKET DIR) and name a folder in DIR, or start by the "
+      "scripts of launch/, which do that"
+    )
+
+
 def take_lock(workdir: pathlib.Path) -> TextIO:
   """The workdir's lock, which the system takes back when this process ends, however it ends."""
   lock = (workdir / LOCK).open("a+")

@@ -1,18 +1,29 @@
 """Whole runs of a shrunken demo, on a mesh with all three axes."""
 
+import contextlib
+import inspect
 import json
+import pathlib
 import shutil
+import sys
 
 import jax
 import numpy as np
 import pytest
 from jax.experimental.compilation_cache import compilation_cache
+from ml_collections import ConfigDict
 
+import rao_jax
 from experiments import demo
 from rao_jax.build import make_run
 from rao_jax.checkpoint import DIGESTS, Checkpointer
+from rao_jax.command import keys
+from rao_jax.config import OPEN, base_config
 from rao_jax.metrics import read_metrics
-from rao_jax.train import train
+from rao_jax.train import compare_agents, train
+from tests.test_config import EXPANDED
+
+PACKAGE = pathlib.Path(rao_jax.__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -57,10 +68,62 @@ def tiny(folder, agent="recursive", **flat):
   return c
 
 
+READ = set()  # settings that the run below reads
+
+
 @pytest.fixture(scope="module")
 def finished(folder):
   """An uninterrupted run of three steps: its workdir and summary."""
-  return folder / "run", train(tiny(folder), folder / "run", quiet=True)
+  c = tiny(folder)
+  with recorded(c, READ):
+    summary = train(c, folder / "run", quiet=True)
+  return folder / "run", summary
+
+
+@contextlib.contextmanager
+def recorded(config, read):
+  """Adds to `read` the names of settings that are read one by one, by code that does not only look them over."""
+  names = {}
+
+  def name(node, prefix):
+    names[id(node)] = prefix
+    for key, value in node.items():
+      if isinstance(value, ConfigDict):
+        name(value, f"{prefix}{key}.")
+
+  name(config, "")
+  plain = ConfigDict.__getitem__
+
+  def getitem(self, key):
+    frame = sys._getframe(1)
+    while "ml_collections" in frame.f_code.co_filename:
+      if frame.f_code.co_name == "to_dict":  # a whole group
+        return plain(self, key)
+      frame = frame.f_back
+    file = pathlib.Path(frame.f_code.co_filename)
+    if id(self) in names and file.is_relative_to(PACKAGE) and file.name not in ("config.py", "workdir.py"):
+      read.add(names[id(self)] + key)
+    return plain(self, key)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(ConfigDict, "__getitem__", getitem)
+    yield
+
+
+def test_every_setting_is_read(folder, finished):
+  read = set(READ)
+  for kind in ("policy", "endpoint"):
+    c = tiny(folder, **{"judge.kind": kind, "judge.model": "m", "judge.endpoint.base_url": "http://localhost/v1"})
+    c.judge.endpoint.api_key_variable, c.caps.window = "", 1024
+    with recorded(c, read):
+      run = make_run(c, finished[0])
+      run.verdicts()
+      run.close()
+  for key in ("agents", "tasks.test"):  # of the comparison, which trains each agent by a command of its own
+    assert f"config.{key}" in inspect.getsource(compare_agents)
+    read.add(key)
+  alone = {key for key in (*keys(base_config()), *OPEN) if key.partition(".")[0] not in EXPANDED}
+  assert sorted(alone - read) == [], "set, and read by nothing"
 
 
 def rows_of(workdir):
@@ -170,16 +233,25 @@ def test_other_config_on_the_same_workdir_is_refused_by_key_and_values(folder, f
   assert "config.seed: 0 in the workdir, 7 asked for" in str(e.value) and "fresh --workdir" in str(e.value)
 
 
-def test_gradients_that_are_not_finite_stop_the_run_by_step_and_a_new_start_leaves_no_old_rows(folder, finished):
+def test_gradients_that_are_not_finite_stop_the_run_by_step_with_its_state_saved(folder, finished):
   # An entropy bonus of 3e38 overflows the loss. The single agent: max_depth 0, no demonstrations of its own.
   c = tiny(
     folder, "single",
     **{"loss.entropy_coefficient": 3e38, "loss.kl_coefficient": 0.0, "learn.max_skipped": 2, "checkpoint.every": 10,
        "evaluation.every": 0, "warm_start.tokens": 0, "tokenizer.path": str(finished[0] / "tokenizer.model")},
   )  # fmt: skip
-  for _ in range(2):  # the second start finds rows, but no checkpoint
-    with pytest.raises(FloatingPointError, match=r"step 2: gradients were not finite 2 times in a row.*learn\.rate"):
-      train(c, folder / "overflow", quiet=True)
-    (row,) = rows_of(folder / "overflow")
-    assert (row["step"], row["train/updates_skipped"], row["train/max_depth"]) == (1, 1, 0)
-    assert row["train/loss"] is None
+  says = r"gradients were not finite {} times in a row.*lower config\.learn\.rate"
+  with pytest.raises(FloatingPointError, match="step 2: " + says.format(2)) as e:
+    train(c, folder / "overflow", quiet=True)
+  assert e.value.__notes__ == [
+    f"the state of step 2 is saved below {folder / 'overflow'}: the same command goes on from there"
+  ]
+  with pytest.raises(FloatingPointError, match="step 3: " + says.format(3)):  # the count goes on
+    train(c, folder / "overflow", quiet=True)
+  rows = rows_of(folder / "overflow")
+  assert [(row["step"], row["train/updates_skipped"], row["train/max_depth"]) for row in rows] == [
+    (1, 1, 0), (2, 1, 0), (3, 1, 0),
+  ]  # fmt: skip
+  assert all(row["train/loss"] is None for row in rows)
+  step, state, _ = last_state(c, folder / "overflow")
+  assert step == 3 and int(state.skipped) == 3 and int(state.updates) == 0

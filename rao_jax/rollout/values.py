@@ -34,9 +34,12 @@ def _plain(value, room, depth):
       return value
     # Not a subclass, and no lone surrogate, which could not enter the sandbox.
     return bytes(value) if isinstance(value, bytes) else value.encode("utf-8", "replace").decode()
-  if isinstance(value, list | tuple | set | frozenset | dict):
+  if isinstance(value, list | tuple | set | frozenset | dict | monty.MontyClassProxy):
     if room[0] <= 0 or depth > 100:
       return "..."
+    if isinstance(value, monty.MontyClassProxy):
+      fields = ", ".join(f"{name}={_plain(item, room, depth + 1)!r}" for name, item in value.attributes.items())
+      return _plain(f"{value.name}({fields})", room, depth)
     if isinstance(value, dict):
       copy = {}
       for key, item in value.items():
@@ -59,8 +62,4 @@ def _plain(value, room, depth):
     if isinstance(value, set | frozenset):
       return sorted(items, key=repr) if room[0] > 0 else f"<set of {len(value)} items>"
     return tuple(items) if isinstance(value, tuple) else items
-  if isinstance(value, monty.MontyClassProxy):
-    text = f"{value.name}({', '.join(f'{k}={_plain(v, room, depth + 1)!r}' for k, v in value.attributes.items())})"
-  else:
-    text = repr(value)
-  return _plain(text, room, depth)
+  return _plain(repr(value), room, depth)
