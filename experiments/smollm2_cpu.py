@@ -6,7 +6,7 @@ python -m rao_jax.train --config=experiments/smollm2_cpu.py --workdir=runs/smoll
 Adapters of rank 16 are trained (4.9 of 139 million parameters), in the warm start too. Seen on two cores that other
 work shared (load 5 to 10): 20,717 warm-start tokens in 509 s (loss 0.24); two steps of 16 trees in 795 and 1,150 s, 4
 and 4 of them solved, no tree with a fault; 3 of 10 easy development tasks solved before, 4 of 10 after, which is no
-difference at this size. The workdir takes 147 MB. `python -m rao_jax.export` wrote a folder that transformers 5.23 loads.
+difference at this size. The workdir takes 147 MB; `python -m rao_jax.export` wrote a folder that transformers loads.
 Training every parameter (`policy.lora_rank=0`, rates 2e-4 and 1e-5) took 354 s, 624 and 353 s on a quieter machine,
 reached 2 and 4 of 10, and 3.8 GB.
 """

@@ -11,6 +11,7 @@ from rao_jax.config import validate
 from rao_jax.hf_tokenizer import load_tokenizer
 from rao_jax.metrics import read_metrics
 from rao_jax.policy import PolicyConfig, save_pretrained
+from rao_jax.policy.lora import frozen, trained
 from rao_jax.rollout.chat import ChatProtocol
 from rao_jax.train import train
 from tests import small_bpe
@@ -34,12 +35,13 @@ def shrunken(model, data_dir, **flat):
   """Small; but a token is a byte, so that the window is wide."""
   c = smollm2_cpu.get_config()
   c.policy.path = str(model)
+  c.policy.lora_rank = 0
   c.environment.options.data_dir = str(data_dir)
   c.compile_cache = ""
   c.caps.update(dict(max_depth=1, max_nodes=3, max_turns=6, turn_tokens=192, window=1024))
   c.rollout.update(dict(row_ladder=(8,), cache_ladder=(1040,), chunk=256))
   c.warm_start.tasks = dict(train_easy=2)
-  c.warm_start.update(dict(tokens=2000, tokens_per_update=1024, warmup=1))
+  c.warm_start.update(dict(tokens=2000, tokens_per_update=1024, warmup=1, rate=2e-4))
   c.learn.update(dict(row_lengths=(1024,), tokens_per_microbatch=8192, warmup=0))
   c.tasks.train = dict(train_easy=1)
   c.tasks.dev = dict(dev_easy=1)
@@ -74,6 +76,16 @@ def test_a_run_starts_from_the_parameters_in_the_folder_and_clones_from_there(mo
   assert 0 < moved < 5e-4  # a few updates of 2e-4 at most: not other parameters
   # The run's own copy of the tokenizer.
   assert load_tokenizer(tmp_path).encode("hello") == small_bpe.make().encode("hello")
+
+
+def test_adapters_lie_over_the_parameters_in_the_folder(model, data_dir, tmp_path):
+  run = make_run(shrunken(model, data_dir, **{"policy.lora_rank": 2}), tmp_path)
+  jax.tree.map(np.testing.assert_array_equal, jax.device_get(run.frozen), PARAMS)
+  state = run.init_state(run.policy_gradient_learner().optimizer)
+  used = jax.device_get(run.rollout_params(state.params))
+  jax.tree.map(np.testing.assert_array_equal, frozen(used, run.policy), PARAMS)
+  jax.tree.map(np.testing.assert_array_equal, trained(used, run.policy), jax.device_get(state.params))
+  run.close()
 
 
 def test_what_does_not_go_together_is_an_error(model, data_dir, tmp_path):
