@@ -22,7 +22,6 @@ setuptools.setup(
   install_requires=[
     "absl-py>=2.1",
     "array_record>=0.8",
-    "etils>=1.10",
     "flax>=0.12.8,<0.13",
     "importlib_resources>=6.0",  # tensorflow-datasets imports it when it builds a data set, and does not ask for it
     "jax>=0.10.2,<0.11",

@@ -67,11 +67,13 @@ create() {
 }
 
 setup() {
-  local archive=/tmp/rao_jax.tgz
-  run git archive --format=tgz --output="$archive" HEAD
-  run gcloud compute tpus tpu-vm scp "$archive" "$NAME:$archive" "${where[@]}" --worker=all
+  local folder
+  folder=$(mktemp -d)
+  run git archive --format=tgz --output="$folder/rao_jax.tgz" HEAD
+  run gcloud compute tpus tpu-vm scp "$folder/rao_jax.tgz" "$NAME:rao_jax.tgz" "${where[@]}" --worker=all
+  rm -rf "$folder"
   # The images come with Python 3.10; uv brings its own.
-  on_all "set -e; mkdir -p rao_jax; tar xzf $archive -C rao_jax; cd rao_jax; python3 -m pip install -q --user uv; \
+  on_all "set -e; mkdir -p rao_jax; tar xzf rao_jax.tgz -C rao_jax; cd rao_jax; python3 -m pip install -q --user uv; \
 command -v gcsfuse >/dev/null || { echo deb https://packages.cloud.google.com/apt gcsfuse-\$(lsb_release -cs) main | \
 sudo tee /etc/apt/sources.list.d/gcsfuse.list; curl -s https://packages.cloud.google.com/apt/doc/apt-key.gpg | \
 sudo tee /etc/apt/trusted.gpg.d/gcsfuse.asc >/dev/null; sudo apt-get update -qq; sudo apt-get install -y -qq gcsfuse; }; \

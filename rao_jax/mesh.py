@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 AXES = ("data", "fsdp", "expert", "tensor")
@@ -109,13 +110,11 @@ def make_mesh(
   elif fixed != found:
     raise ValueError(f"mesh ({asked}) needs {fixed} devices, found {found}: set config.mesh.data=-1 for 'the rest'")
   shape, types = tuple(sizes.values()), (AxisType.Auto,) * len(AXES)
-  try:
-    mesh = jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
-  except NotImplementedError:  # sizes that are no products of the slice's own, such as 16 x 4 on a TPU slice of 8 x 8
-    mesh = None
   group = sizes["expert"] * sizes["tensor"]
-  if mesh and all(len({d.process_index for d in rows}) == 1 for rows in mesh.devices.reshape(-1, group)):
-    return mesh
+  # Axes of a TPU slice may have to be split: 16 x 4 on a slice of 8 x 8.
+  close = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+  if all(len({d.process_index for d in rows}) == 1 for rows in close.reshape(-1, group)):
+    return Mesh(close, AXES, axis_types=types)
   by_process = sorted(devices, key=lambda device: device.process_index)  # stable: the order within a process is kept
   rows = np.array(by_process).reshape(-1, group)
   if any(len({d.process_index for d in row}) > 1 for row in rows):

@@ -2,13 +2,15 @@
 
 python -m rao_jax.supervise [--processes=N] [--restarts=3] -- python -m rao_jax.train --config=... --workdir=DIR
 
-A run goes on from the last good checkpoint of its workdir, so starting again is all there is to do. With several
-processes each gets `--distributed --coordinator=... --num_processes=N --process_id=i`. On several hosts a supervisor
-runs on each (the scripts of launch/ see to it): JAX aborts the processes whose peer is gone, and all hosts start again.
+A run goes on from the last good checkpoint of its workdir, so starting again is all there is to do, unless its words or
+settings cannot work (exit code 2). With several processes each gets `--distributed --coordinator=... --num_processes=N
+--process_id=i`. On several hosts a supervisor runs on each (the scripts of launch/ see to it): JAX aborts the processes
+whose peer is gone, and all hosts start again.
 """
 
 import contextlib
 import os
+import pathlib
 import signal
 import socket
 import subprocess
@@ -17,7 +19,8 @@ import time
 from collections.abc import Sequence
 
 from absl import app, flags
-from etils import epath
+
+from rao_jax.command import REFUSED
 
 POLL = 0.2  # seconds
 
@@ -47,7 +50,7 @@ class Supervisor:
     while True:
       before = last_step(self.folder)
       code = self._attempt()
-      if code == 0 or self._signal:
+      if code in (0, REFUSED) or self._signal:  # done, or its words or settings cannot work
         return code
       after = last_step(self.folder)
       in_vain = in_vain + 1 if after == before else 1
@@ -112,17 +115,17 @@ def _signal_group(process: subprocess.Popen, number: int) -> None:
     os.killpg(process.pid, number)
 
 
-def checkpoint_folder(command: Sequence[str]) -> epath.Path:
+def checkpoint_folder(command: Sequence[str]) -> pathlib.Path:
   """Where the command's checkpoints are; ValueError if it names no workdir."""
   for word, following in zip(command, [*command[1:], ""]):
     if word.startswith("--workdir="):
-      return epath.Path(word.partition("=")[2]) / "checkpoints"
+      return pathlib.Path(word.partition("=")[2]) / "checkpoints"
     if word == "--workdir" and following:
-      return epath.Path(following) / "checkpoints"
+      return pathlib.Path(following) / "checkpoints"
   raise ValueError(f"no --workdir=DIR in {' '.join(command)!r}: progress is seen by its checkpoints")
 
 
-def last_step(folder: epath.Path) -> int:
+def last_step(folder: pathlib.Path) -> int:
   """The newest checkpoint that is whole, -1 if there is none."""
   if not folder.exists():
     return -1

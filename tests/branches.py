@@ -11,6 +11,7 @@ import jax
 
 from rao_jax.config import base_config
 from rao_jax.envs.base import Task
+from tests.simple import Simple
 
 CELLS = (
   "print(await launch_subagent(0))", "print(await launch_subagent(1), await launch_subagent(2))", "print(1234567)",
@@ -18,12 +19,8 @@ CELLS = (
 )  # fmt: skip
 
 
-class Branches:
-  functions = ()
+class Branches(Simple):
   pieces = (*CELLS, "root", "child ")
-
-  def start(self, task):
-    return self
 
   def tasks(self, split):
     return [Task(f"branches.{i}", "easy", {}) for i in range(8)]
@@ -31,20 +28,8 @@ class Branches:
   def demonstrator(self, name):
     return lambda goal, rng: (rng.choice(CELLS) for _ in range(3))
 
-  def root_goal(self):
-    return "root"
-
-  def prompt(self, goal):
-    return goal
-
-  def begin(self, path, goal):
-    pass
-
   def subgoal(self, path, args, kwargs):
     return f"child {args[0]}"
-
-  def render(self, value):
-    return str(value)
 
   def end(self, path, message):
     return float(message == 1)

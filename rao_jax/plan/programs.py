@@ -16,7 +16,7 @@ from rao_jax.learn.state import abstract_state, make_optimizer, make_schedule
 from rao_jax.learn.step import trace_step
 from rao_jax.mesh import ROLLOUT_RULES, TRAIN_RULES, Rules, make_mesh
 from rao_jax.plan.costs import Cost, copies_of, cost_of
-from rao_jax.policy.cache import pool_shape, pool_sharding
+from rao_jax.policy.cache import pool_shape, pool_sharding, slots_within
 from rao_jax.policy.lora import frozen, trained
 from rao_jax.policy.transformer import PolicyConfig, abstract_params, cast_params, param_shardings
 from rao_jax.rollout.programs import trace_rollout
@@ -115,8 +115,9 @@ def parts_of(config: ConfigDict, devices: Sequence[jax.Device]) -> Parts:
   train, rollout = Rules.of(mesh, TRAIN_RULES), Rules.of(mesh, ROLLOUT_RULES)
   schedule = make_schedule(c.rate, c.warmup, max(config.steps, c.warmup + 1) * c.minibatches, c.final)
   optimizer = make_optimizer(schedule, c.clip, c.b1, c.b2, c.eps, c.weight_decay)
-  slots = r.slots + rollout.ways("rows")  # each part has one for padding
-  return Parts(policy_of(config), mesh, train, rollout, optimizer, schedule, slots, max(r.cache_ladder))
+  policy, length = policy_of(config), max(r.cache_ladder)
+  slots = slots_within(policy, r.slots, length, config.cache.bytes, rollout) + rollout.ways("rows")  # for padding
+  return Parts(policy, mesh, train, rollout, optimizer, schedule, slots, length)
 
 
 def held_bytes(parts: Parts) -> dict[str, float]:

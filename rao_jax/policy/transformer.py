@@ -26,6 +26,7 @@ ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, 
 NO_WINDOW = 1 << 30  # the window of full layers: wider than any context
 LORA = "_lora_"  # q_lora_a and q_lora_b are the adapter of q; see policy/lora.py
 PROJECTIONS = ("q", "k", "v", "o", "gate", "up", "down")
+INPUT_AXES = {"o": 2}  # how many leading axes of a projection its input has, where not one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,9 +186,6 @@ def project(x: jax.Array, w: jax.Array, axes: int = 1) -> jax.Array:
   batch, out = x.shape[: x.ndim - axes], w.shape[axes:]
   inner = math.prod(w.shape[:axes])
   return (x.reshape(-1, inner) @ w.reshape(inner, -1)).reshape(*batch, *out)
-
-
-INPUT_AXES = {"o": 2}  # how many leading axes of a projection its input has, where not one
 
 
 def norm_param(config: PolicyConfig, size: int) -> nnx.Param:

@@ -2,16 +2,13 @@
 
 from rao_jax.config import base_config
 from rao_jax.envs.base import Task
+from tests.simple import Simple
 
 HAND_DOWN, FINISH = "finish(await launch_subagent(1))", "finish(1)"
 
 
-class Pair:
-  functions = ()
+class Pair(Simple):
   pieces = (HAND_DOWN, FINISH, "root", "child")
-
-  def start(self, task):
-    return self
 
   def tasks(self, split):
     return [Task(f"pair.{i}", "easy", {}) for i in range(4)]
@@ -19,20 +16,8 @@ class Pair:
   def demonstrator(self, name):
     return lambda goal, rng: iter([HAND_DOWN if goal == "root" else FINISH])
 
-  def root_goal(self):
-    return "root"
-
-  def prompt(self, goal):
-    return goal
-
-  def begin(self, path, goal):
-    pass
-
   def subgoal(self, path, args, kwargs):
     return "child"
-
-  def render(self, value):
-    return str(value)
 
   def end(self, path, message):
     return float(message is not None)

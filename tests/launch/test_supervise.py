@@ -54,6 +54,11 @@ def test_run_that_ends_well_is_not_started_again(tmp_path):
   assert process.wait(30) == 0 and len(starts(tmp_path)) == 1 and "supervise" not in process.stderr.read()
 
 
+def test_settings_that_cannot_work_are_not_tried_again(tmp_path):
+  process = start(tmp_path, "sys.exit(2)")
+  assert process.wait(30) == 2 and len(starts(tmp_path)) == 1
+
+
 def test_death_of_one_ends_all_and_all_start_again_with_a_fresh_coordinator(tmp_path):
   script = "if attempt == 1: time.sleep(0.5) if place == '1' else time.sleep(600); sys.exit(7)"
   process = start(tmp_path, script, "--processes=2")
