@@ -19,7 +19,7 @@ from rao_jax.plan.costs import Cost, copies_of, cost_of
 from rao_jax.policy.cache import pool_shape, pool_sharding, slots_within
 from rao_jax.policy.lora import frozen, trained
 from rao_jax.policy.transformer import PolicyConfig, abstract_params, cast_params, param_shardings
-from rao_jax.rollout.programs import trace_rollout
+from rao_jax.rollout.programs import abstract_used_params, trace_rollout
 
 KINDS = ("parameters", "optimiser", "gradients", "cache")  # of arrays that outlive a program
 # Arrays, and the kind of each: those of training (params are trained, base frozen below adapters), the same as a
@@ -124,11 +124,7 @@ def held_bytes(parts: Parts) -> dict[str, float]:
   """Bytes a device of each of ARRAYS."""
   policy, slots, length = parts.policy, parts.slots, parts.length
   state = abstract_state(policy, parts.optimizer, parts.train)
-  used = jax.tree.map(
-    lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-    jax.eval_shape(functools.partial(cast_params, config=policy), abstract_params(policy, parts.rollout)),
-    param_shardings(policy, parts.rollout),
-  )
+  used = abstract_used_params(policy, parts.rollout)
   where = pool_sharding(policy, slots, length, parts.rollout)
   arrays = dict(
     params=state.params,

@@ -8,10 +8,17 @@ import jax.numpy as jnp
 
 from rao_jax.mesh import Rules
 from rao_jax.policy.cache import CachePool, pool_shape, pool_sharding, put_chunk, take_rows
-from rao_jax.policy.transformer import PolicyConfig, abstract_params, cast_params
+from rao_jax.policy.transformer import Params, PolicyConfig, abstract_params, cast_params
 from rao_jax.rollout.generate import Rows, Slice, decode, extend, prefill
 
 ProgramName = tuple[str, int, int]  # kind, rows, cache positions it reads (prefill: the tokens of its chunk)
+
+
+def abstract_used_params(config: PolicyConfig, rules: Rules) -> Params:
+  """Shapes, dtypes and shardings of the parameters as a rollout reads them: cast to the dtype of their use."""
+  params = abstract_params(config, rules)
+  used = jax.eval_shape(functools.partial(cast_params, config=config), params)
+  return jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, y.dtype, sharding=x.sharding), params, used)
 
 
 def trace_rollout(
@@ -35,9 +42,7 @@ def trace_rollout(
   rep = rules.replicated
   one = lambda sharding: jax.ShapeDtypeStruct(pool_shape(config, slots, length), config.dtype, sharding=sharding)
   pool = CachePool(one(layout.k), one(layout.v))
-  params = abstract_params(config, rules)
-  used = jax.eval_shape(functools.partial(cast_params, config=config), params)
-  params = jax.tree.map(lambda x, y: jax.ShapeDtypeStruct(x.shape, y.dtype, sharding=x.sharding), params, used)
+  params = abstract_used_params(config, rules)
   mask = jax.ShapeDtypeStruct((config.vocab_size,), jnp.bool_, sharding=rep)
   temperature = jax.ShapeDtypeStruct((), jnp.float32, sharding=rep)
 
