@@ -64,13 +64,19 @@ $(VENV)/installed-hf $(VENV)/installed-plan: $(VENV)/installed-%: requirements-%
 	  -r requirements-$*.lock
 	touch $@
 
-# Newest versions that setup.py allows; the setuptools that builds the editable install is pinned too.
+# Newest versions that setup.py allows, which pip then takes by their hashes alone; the setuptools that builds the
+# editable install is pinned too.
 lock:
 	rm -rf .venv-lock
 	$(PYTHON) -m venv .venv-lock
 	.venv-lock/bin/python -m pip install --quiet --quiet . setuptools==80.10.2
-	{ echo "# Exact versions of a default install, Python 3.11 on Linux. Made by make lock."; \
-	  .venv-lock/bin/python -m pip freeze --all | grep -viE '^(pip==|rao-jax)'; } > requirements.lock
+	.venv-lock/bin/python -m pip freeze --all | grep -viE '^(pip==|rao-jax)' > .venv-lock/exact.in
+	.venv-lock/bin/python -m pip install --quiet --quiet pip-tools
+	{ echo "# Exact versions of a default install with the hashes of their files, Python 3.11. Made by make lock."; \
+	  .venv-lock/bin/pip-compile --quiet --generate-hashes --no-annotate --no-header --allow-unsafe --strip-extras \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file=- .venv-lock/exact.in; \
+	} > requirements.lock
+	.venv-lock/bin/python docs/licences.py > docs/licences.md
 	rm -rf .venv-lock
 
 clean:

@@ -41,8 +41,9 @@ from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.chat import ChatProtocol
 from rao_jax.rollout.engine import Tree
 from rao_jax.rollout.frontier import Frontier
+from rao_jax.rollout.guard import GuardedInterpreter
 from rao_jax.rollout.instructions import system_text
-from rao_jax.rollout.interpreter import Limits, MontyInterpreter
+from rao_jax.rollout.interpreter import Interpreter, Limits
 from rao_jax.rollout.keys import fold_keys
 from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol, TurnProtocol, token_mask
 from rao_jax.rollout.scripted import demonstrate, texts
@@ -62,7 +63,7 @@ class Run:
   environment: Environment
   caps: Caps
   protocol: TurnProtocol
-  interpreter: MontyInterpreter
+  interpreter: Interpreter
   policy: PolicyConfig
   mesh: Mesh
   token_mask: np.ndarray  # bool[V]
@@ -208,7 +209,7 @@ def make_run(config: ConfigDict, workdir: pathlib.Path) -> Run:
   mesh = make_mesh(**config.mesh.to_dict())
   environment = make_environment(config)
   caps = Caps(**config.caps.to_dict())
-  interpreter = MontyInterpreter(Limits(**config.sandbox.to_dict()))
+  interpreter = GuardedInterpreter(Limits(**config.sandbox.to_dict()))
   tokenizer = _tokenizer(config, workdir, environment, caps, interpreter)
   protocol = make_protocol(config, tokenizer, environment, caps, config.chat.system)
   policy = policy_config(config, tokenizer.vocab_size)

@@ -6,11 +6,14 @@ trusted. A step whose digests are missing was killed before it was sealed and co
 """
 
 import concurrent.futures
+import contextlib
 import functools
 import hashlib
 import json
 import os
 import pathlib
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -19,12 +22,10 @@ import orbax.checkpoint as ocp
 from absl import logging
 from jax.experimental import multihost_utils
 
+from rao_jax.metrics import WriteFailed
+
 DIGESTS = "digests.json"
 _NONE, _DAMAGED = -1, -2  # answers of process 0 that are not steps
-
-
-class SaveFailed(OSError):
-  """A checkpoint could not be written; those before it stand."""
 
 
 class Checkpointer:
@@ -93,11 +94,8 @@ class Checkpointer:
     """Blocks until everything is on disk and sealed; raises what went wrong in the background."""
     if self._sealing is not None:
       sealing, self._sealing = self._sealing, None
-      try:
+      with self._writing():
         sealing.result()
-      except Exception as e:  # of many types, by what Orbax was doing
-        what = str(e).partition("\n")[0] or repr(e)
-        raise SaveFailed(f"a checkpoint below {self.directory} was not written: {what}") from e
 
   def close(self) -> None:
     try:
@@ -105,7 +103,8 @@ class Checkpointer:
     finally:
       self._sealer.shutdown()
       for manager in self._managers.values():
-        manager.close()
+        with self._writing():
+          manager.close()
 
   def __enter__(self):
     return self
@@ -119,8 +118,17 @@ class Checkpointer:
     if step in manager.all_steps():  # damaged, or met again after going back
       manager.delete(step)
     args = ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta))
-    manager.save(step, args=args, force=True)
+    with self._writing():
+      manager.save(step, args=args, force=True)
     self._sealing = self._sealer.submit(self._seal, name, step)
+
+  @contextlib.contextmanager
+  def _writing(self) -> Iterator[None]:
+    try:
+      yield
+    except Exception as e:  # of many types, by what Orbax was doing; it raises some of them again
+      what = re.split(r"\n| \[tensorstore_spec", str(e))[0] or repr(e)
+      raise WriteFailed(f"a checkpoint below {self.directory} was not written: {what}") from e
 
   def _seal(self, name: str, step: int) -> None:
     self._managers[name].wait_until_finished()

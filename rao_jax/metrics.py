@@ -6,7 +6,6 @@ file stays JSON for every reader.
 """
 
 import collections
-import errno
 import importlib
 import json
 import math
@@ -17,6 +16,10 @@ from typing import Any
 
 import jax
 import tensorboardX
+
+
+class WriteFailed(OSError):
+  """A file of a run could not be written: a full disk, most of the time."""
 
 
 class Means:
@@ -76,8 +79,12 @@ class MetricWriter:
       return
     step, values = int(step), {key: float(value) for key, value in values.items()}
     line = _line({"step": step, **values})
-    if self._file.write(line) < len(line):
-      raise OSError(errno.ENOSPC, "no room for a row", str(self._path))
+    try:
+      written = self._file.write(line)
+    except OSError as e:
+      raise WriteFailed(f"the row of step {step} was not written to {self._path}: {e.strerror}") from e
+    if written < len(line):
+      raise WriteFailed(f"the row of step {step} was not written to {self._path}: no room for all of it")
     if self._tensorboard_dir is not None:
       if self._tensorboard is None:
         self._tensorboard = tensorboardX.SummaryWriter(self._tensorboard_dir, purge_step=self._purge_step)

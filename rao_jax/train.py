@@ -6,6 +6,7 @@ python -m rao_jax.train --config=experiments/demo.py:recursive --workdir=runs/a 
 import contextlib
 import json
 import logging
+import os
 import pathlib
 import sys
 import time
@@ -29,7 +30,7 @@ from rao_jax.learn.losses import normalisers
 from rao_jax.learn.packing import fill, microbatches
 from rao_jax.learn.state import TrainState
 from rao_jax.learn.step import FiniteGuard, Learner
-from rao_jax.metrics import MetricWriter
+from rao_jax.metrics import MetricWriter, WriteFailed
 from rao_jax.policy.transformer import Params
 from rao_jax.processes import PeerFailed, end_at_once, first, first_then_others, from_first, known_to_all, together
 from rao_jax.report import write_report
@@ -398,17 +399,19 @@ def main(f: flags.FlagValues) -> None:
     return
   interrupt.listen()
   processes.start(f)
+  code = 0
   try:
     with end_at_once():
       train(
         f.config, f.workdir, quiet=f.quiet, dry_run=f.dry_run, profile_steps=[int(n) for n in f.profile_steps],
         resume=f.resume,
       )  # fmt: skip
-  except (JudgeUnreachable, PeerFailed, Interrupted, FloatingPointError, OSError) as e:
-    if getattr(e, "is_setting", False):
-      raise
+  except (JudgeUnreachable, PeerFailed, Interrupted, FloatingPointError, WriteFailed) as e:
     print("\n".join([f"stopped: {e}", *getattr(e, "__notes__", [])]), file=sys.stderr, flush=True)
-    sys.exit(0 if isinstance(e, Interrupted) else command.STOPPED)
+    code = 0 if isinstance(e, Interrupted) else command.STOPPED
+    if isinstance(e, WriteFailed):
+      os._exit(code)  # all is closed; what the failed save left behind would print more at the interpreter's end
+  sys.exit(code)
 
 
 if __name__ == "__main__":

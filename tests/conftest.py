@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from rao_jax.envs.textcraft import TextCraft, sample_task
-from rao_jax.rollout.interpreter import MontyInterpreter
+from rao_jax.rollout.guard import GuardedInterpreter
 from rao_jax.rollout.protocol import CONTROLS, CompactProtocol
 from rao_jax.tokenizer import train_sentencepiece
 
@@ -34,8 +34,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def interpreter():
-  """The real sandbox, with its default limits."""
-  with MontyInterpreter() as sandbox:
+  """The real sandbox, with its default limits, as a run has it."""
+  with GuardedInterpreter() as sandbox:
     yield sandbox
 
 

@@ -187,3 +187,18 @@ def test_a_killed_process_ends_the_other_and_a_lost_judge_stops_both_which_save(
   assert [row["step"] for row in rows] == list(range(1, len(rows) + 1)) and len(rows) > reached
   assert f"the state of step {len(rows)} is saved below {workdir}" in out
   assert (workdir / "checkpoints" / str(len(rows)) / DIGESTS).exists()
+
+
+def test_sigterm_to_one_process_ends_both_at_one_step_with_their_state_saved(two):
+  workdir = two[0].parent / "asked"
+  words = ["--config.evaluation.every=0", f"--config.warm_start.from_workdir={two[0]}", "--config.steps=1000"]
+  pair = run_two(workdir, *words, "--config.checkpoint.every=500")
+  until = time.monotonic() + 120
+  while not (workdir / "trees" / "step_000001.jsonl").exists() and time.monotonic() < until:
+    time.sleep(0.1)
+  pair[1].send_signal(signal.SIGTERM)
+  (code, out), (code1, out1) = ends(pair, seconds=60)
+  assert (code, code1) == (0, 0), out + out1
+  reached = rows_of(workdir)[-1]["step"]
+  assert 0 < reached < 1000 and f"the state of step {reached} is saved below {workdir}" in out
+  assert (workdir / "checkpoints" / str(reached) / DIGESTS).exists()

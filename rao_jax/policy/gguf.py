@@ -102,11 +102,19 @@ def read_config(path: str | pathlib.Path) -> PolicyConfig:
     ValueError: the architecture is none of ARCHITECTURES, or asks for what this transformer does not do.
   """
   file = open_gguf(path)
-  data, arch = file.metadata, file.metadata["general.architecture"]
+  data, arch = file.metadata, file.metadata.get("general.architecture")
   if arch not in ARCHITECTURES:
     raise ValueError(f"{file.path}: architecture {arch!r} is not supported as GGUF, only {', '.join(ARCHITECTURES)}")
   get = lambda key, default=None: data.get(f"{arch}.{key}", default)
-  heads, width = get("attention.head_count"), get("embedding_length")
+
+  def size(key: str, most: int = 1 << 24) -> int:
+    if not isinstance(get(key), int) or not 0 < get(key) <= most:
+      raise ValueError(f"{file.path}: {arch}.{key} is {get(key)!r}, which cannot be: download the file again")
+    return get(key)
+
+  if "token_embd.weight" not in file.tensors:
+    raise ValueError(f"{file.path} has no token_embd.weight: it is no language model")
+  heads, width = size("attention.head_count"), size("embedding_length")
   head_size = get("attention.key_length", width // heads)
   for key, wanted in (
     ("rope.dimension_count", head_size), ("attention.value_length", head_size), ("expert_count", 0),
@@ -123,12 +131,12 @@ def read_config(path: str | pathlib.Path) -> PolicyConfig:
     )  # fmt: skip
   return PolicyConfig(
     vocab_size=int(file.tensors["token_embd.weight"].shape[-1]),
-    layers=get("block_count"),
+    layers=size("block_count", most=10_000),
     width=width,
     heads=heads,
     kv_heads=get("attention.head_count_kv", heads),
     head_size=head_size,
-    mlp=get("feed_forward_length"),
+    mlp=size("feed_forward_length"),
     rope_base=float(get("rope.freq_base", 10_000.0)),
     qk_norm=arch != "llama",
     norm_eps=_short(get("attention.layer_norm_rms_epsilon")),

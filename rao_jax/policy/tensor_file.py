@@ -34,14 +34,22 @@ def read_file(path: pathlib.Path) -> dict[str, np.ndarray]:
       raise ValueError(f"{damaged}: its header does not fit into its {size} bytes")
     try:
       header = json.loads(f.read(length))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
       raise ValueError(f"{damaged}: its header is no JSON") from error
+  if not isinstance(header, dict):
+    raise ValueError(f"{damaged}: its header is no JSON object")
   header.pop("__metadata__", None)
   out, data = {}, np.memmap(path, np.uint8, "r", 8 + length) if size > 8 + length else np.zeros(0, np.uint8)
   for name, entry in header.items():
-    if entry["dtype"] not in DTYPES:
-      raise ValueError(f"{path}: {name} has dtype {entry['dtype']}, which is none of {tuple(DTYPES)}: convert it")
-    dtype, shape, (start, end) = DTYPES[entry["dtype"]], tuple(entry["shape"]), entry["data_offsets"]
+    try:
+      code, shape, (start, end) = str(entry["dtype"]), tuple(entry["shape"]), entry["data_offsets"]
+    except (KeyError, TypeError, ValueError):
+      raise ValueError(f"{damaged}: its header says {entry!r:.80} of {name}") from None
+    if code not in DTYPES:
+      raise ValueError(f"{path}: {name} has dtype {code}, which is none of {tuple(DTYPES)}: convert it")
+    dtype = DTYPES[code]
+    if not all(type(n) is int and n >= 0 for n in (*shape, start, end)):
+      raise ValueError(f"{damaged}: {name} has shape {list(shape)} at bytes {start!r} to {end!r}")
     if end > len(data) or end - start != dtype.itemsize * math.prod(shape):
       raise ValueError(f"{damaged}: {name} should lie at bytes {start} to {end} of {len(data)}: download it again")
     out[name] = data[start:end].view(dtype).reshape(shape)
@@ -53,6 +61,8 @@ def read_folder(path: pathlib.Path) -> dict[str, np.ndarray]:
   index, shards = path / INDEX, [SINGLE]
   if index.exists():
     shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+  if outside := [shard for shard in shards if pathlib.PurePath(shard).name != shard]:
+    raise ValueError(f"{path / INDEX} names {outside[0]!r}, which is not a file of its folder")
   missing = [shard for shard in shards if not (path / shard).exists()]
   if missing:
     raise FileNotFoundError(f"{path} lacks {', '.join(missing)}: a model folder holds {SINGLE}, or {INDEX} and shards")

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 import jax
+import numpy as np
 
 from rao_jax import interrupt
 from rao_jax.judge.base import Verdicts, verdict_metrics
@@ -27,8 +28,8 @@ def collect(
 ) -> dict[str, float]:  # fmt: skip
   """Runs every tree to its end, in place.
 
-  A tree whose environment or sandbox raises is a fault of the harness: it is closed with `tree.fault` set and counts
-  nowhere. If all trees fault an error is raised.
+  A tree whose environment or sandbox raises is a fault of the harness, and so is one for which the policy has no finite
+  logits: it is closed with `tree.fault` set and counts nowhere. If all trees fault an error is raised.
 
   Args:
     params: policy parameters under the rollout's sharding.
@@ -91,15 +92,17 @@ class Work:
   def plan(self) -> Plan:
     """Takes in what was sampled, runs the cells of all turns that have ended; what is to be sampled next."""
     for tree, node, tokens, logps in self.sampled:
-      tree.sample(node, tokens, logps)
+      if tree.fault is None and not np.isfinite(logps).all():
+        self._drop(tree, FloatingPointError("the policy's logits are not finite"))
+      if tree.fault is None:
+        tree.sample(node, tokens, logps)
     for tree in self.open:
+      if tree.fault is not None:
+        continue
       try:
         tree.advance()
       except Exception as e:
-        self.last_fault = e
-        log.exception("tree of task %s dropped", tree.task.id)
-        tree.fault = repr(e)
-        tree.close()
+        self._drop(tree, e)
     self._judging = [tree for tree in self._judging if not tree.done]
     if self._verdicts is not None:
       for tree in self._running:
@@ -111,6 +114,12 @@ class Work:
     self._running = [tree for tree in self._running if not tree.done]
     self._on_tick(self._running)
     return self._frontier.plan([(tree, node) for tree in self.open for node in tree.acting()])
+
+  def _drop(self, tree: Tree, error: Exception) -> None:
+    self.last_fault = error
+    log.error("tree of task %s dropped", tree.task.id, exc_info=error)
+    tree.fault = repr(error)
+    tree.close()
 
 
 def _share(

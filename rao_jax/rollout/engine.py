@@ -46,6 +46,7 @@ class Outcome(enum.StrEnum):
 class Turn:
   cell: str
   output: str = ""
+  launches: int = 0  # called by the cell, granted or not
 
 
 @dataclasses.dataclass(eq=False)
@@ -74,6 +75,10 @@ class Node:
   stdout: str = ""
   fed: int = 0
   slot: int | None = None
+  suspended: int = 0  # times that the present cell waited for children
+  # Which turn of its parent launched it, and which wait of that turn's cell: children of one wave work side by side.
+  wave: tuple[int, int] | None = None
+  calls: int = 0  # of the world's functions
   outcome: Outcome | None = None
   message: Any = None
   success: float = 0.0
@@ -196,7 +201,11 @@ class Tree:
     self.levels = []
 
   def _call(self, node: Node):
-    return lambda name, args, kwargs: self.episode.call(node.path, name, args, kwargs)
+    def call(name, args, kwargs):
+      node.calls += 1
+      return self.episode.call(node.path, name, args, kwargs)
+
+    return call
 
   def _run_cell(self, node: Node) -> None:
     tokens = node.tokens[node.turn_start :]
@@ -207,7 +216,7 @@ class Tree:
       self._end(node, Outcome.TRUNCATED)
       return
     node.turns.append(Turn(code))
-    node.granted, node.stdout = 0, ""
+    node.granted, node.suspended, node.stdout = 0, 0, ""
     if node.sandbox is None:
       node.sandbox = self._prepared(node)
     if self._protocol.no_code and not code.strip():
@@ -248,9 +257,11 @@ class Tree:
       node.pending = [(launch, self._launch(node, launch)) for launch in result.launches]
       if any(isinstance(child, Node) for _, child in node.pending):
         node.status = Status.WAITING
+        node.suspended += 1
         return
       result = self._answered(node)  # every launch was refused: the cell goes on at once
     node.launch_base += result.launch_calls
+    node.turns[-1].launches = result.launch_calls
     if result.launches:
       self.ledger.refused["not_awaited"] += len(result.launches)
     if result.status == "finished":
@@ -304,7 +315,7 @@ class Tree:
     if refusal is not None:
       return refusal
     node.granted += 1
-    child = Node(path, node, goal, text, tokens)
+    child = Node(path, node, goal, text, tokens, wave=(len(node.turns) - 1, node.suspended))
     self.nodes.append(child)
     return child
 

@@ -184,9 +184,10 @@ class MontyInterpreter:
   Args:
     limits: of every cell.
     seed: of the sandbox's `random`. Its clock stands still.
+    grace: seconds beyond a cell's clock after which a worker that does not answer is ended.
   """
 
-  def __init__(self, limits: Limits | None = None, seed: int = 0):
+  def __init__(self, limits: Limits | None = None, seed: int = 0, grace: float = 5.0):
     self.limits = limits = limits or Limits()
     self._functions: dict[str, Callable] = {}
     self._settings = {
@@ -202,7 +203,7 @@ class MontyInterpreter:
         "random_start": {"seed": seed},
       },
     }
-    self._pool = monty.Monty(min_processes=1, max_processes=1, request_timeout=limits.cell_seconds + 5.0)
+    self._pool = monty.Monty(min_processes=1, max_processes=1, request_timeout=limits.cell_seconds + grace)
     self._pool.__enter__()
 
   def __enter__(self):

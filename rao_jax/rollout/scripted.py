@@ -14,7 +14,14 @@ GIVE_UP = 'finish("failed")'
 
 
 def play(tree: Tree, demonstrator: Demonstrator, protocol: TurnProtocol, seed: Any) -> Tree:
-  """Works a tree to its end with a script at every node.
+  """Works a tree to its end with a script at every node; arguments as of `turns`."""
+  for _ in turns(tree, demonstrator, protocol, seed):
+    pass
+  return tree
+
+
+def turns(tree: Tree, demonstrator: Demonstrator, protocol: TurnProtocol, seed: Any) -> Iterator[None]:
+  """Works a tree with a script at every node, a turn of all who act at a time.
 
   Args:
     tree: fresh.
@@ -36,7 +43,7 @@ def play(tree: Tree, demonstrator: Demonstrator, protocol: TurnProtocol, seed: A
       tokens = protocol.script(code)[: tree.room(node)]
       tree.sample(node, tokens, [0.0] * len(tokens))
     tree.advance()
-  return tree
+    yield
 
 
 def demonstrate(

@@ -48,10 +48,12 @@ def _outline(tree: Tree) -> dict:
       {
         "path": node.path,
         "goal": node.goal_text,
-        "turns": [[turn.cell, turn.output] for turn in node.turns],
+        "turns": [[turn.cell, turn.output, turn.launches] for turn in node.turns],
         "outcome": node.outcome,
         "success": node.success,
         "length": len(node.tokens),
+        "wave": node.wave,
+        "calls": node.calls,
       }
       for node in tree.nodes
     ],
@@ -67,8 +69,9 @@ def _fill(tree: Tree, outline: dict, parts) -> None:
     path = tuple(known["path"])
     node = Node(path, by_path[path[:-1]] if path else None, None, known["goal"], [], status=Status.ENDED)
     node.tokens, node.logp, node.is_action = next(parts)
-    node.turns = [Turn(cell, output) for cell, output in known["turns"]]
+    node.turns = [Turn(*turn) for turn in known["turns"]]
     node.outcome = known["outcome"] and Outcome(known["outcome"])
     node.success = known["success"]
+    node.wave, node.calls = known["wave"] and tuple(known["wave"]), known["calls"]
     by_path[path] = node
   tree.nodes = list(by_path.values())

@@ -1,5 +1,7 @@
 """A world that answers calls with what they were called with, and cells run in it one after the other."""
 
+import os
+
 from rao_jax.rollout.interpreter import Limits
 
 NAMES = frozenset({"get_info", "craft", "launch_subagent"})
@@ -34,3 +36,27 @@ def run(sandbox, *cells, world=None, names=NAMES):
       result = sandbox.resume(result.state, answers, names, world or World())
     state = result.state
   return result
+
+
+def processes():
+  """All processes that run, zombies left out: id -> (parent, name)."""
+  found = {}
+  for pid in filter(str.isdigit, os.listdir("/proc")):
+    try:
+      with open(f"/proc/{pid}/stat") as file:
+        head, rest = file.read().rsplit(")", 1)
+    except OSError:  # it ended just now
+      continue
+    state, parent = rest.split()[:2]
+    if state != "Z":
+      found[int(pid)] = int(parent), head.partition("(")[2]
+  return found
+
+
+def family(ancestor=None):
+  """The descendants of a process, ours if none is given: id -> name."""
+  everyone, found, last = processes(), {}, {ancestor or os.getpid()}
+  while last:
+    last = {pid for pid, (parent, _) in everyone.items() if parent in last}
+    found.update((pid, everyone[pid][1]) for pid in last)
+  return found

@@ -73,14 +73,9 @@ def runs(flags):
   return list(zip(edges[::2], edges[1::2]))
 
 
-@given(caps=CAPS, seed=st.integers(0, 10**6))
-@settings(max_examples=200)
-def test_no_cap_is_exceeded_and_the_books_agree(byte_protocol, interpreter, caps, seed):
-  caps = Caps(**caps)
-  tree = Tree(Logged(), TASK, caps, byte_protocol, interpreter)
-  granted = work_watched(tree, byte_protocol, seed)
-  ids, nodes, ledger = byte_protocol.ids, tree.nodes, tree.ledger
-
+def assert_within_caps(tree, protocol, granted):
+  """A tree that is done, and the launches granted to its cells: all as its caps have it, and the books agree."""
+  ids, caps, nodes, ledger = protocol.ids, tree.caps, tree.nodes, tree.ledger
   assert len(nodes) <= caps.max_nodes
   assert all(n <= caps.launches_per_cell for n in granted.values())
   for node in nodes:
@@ -94,7 +89,7 @@ def test_no_cap_is_exceeded_and_the_books_agree(byte_protocol, interpreter, caps
       assert caps.window - begin >= caps.min_turn
       is_whole = node.tokens[end - 1] == ids["<end>"]
       assert is_whole or (node.outcome is Outcome.TRUNCATED and end == len(node.tokens))
-      assert not set(node.tokens[begin : end - is_whole]) & byte_protocol.tokenizer.not_text
+      assert not set(node.tokens[begin : end - is_whole]) & protocol.tokenizer.not_text
     for (_, end), (begin, _) in itertools.pairwise(turns):
       assert begin - end <= caps.output_tokens
       assert (node.tokens[end], node.tokens[begin - 1]) == (ids["<out>"], ids["<cell>"])
@@ -118,6 +113,13 @@ def test_no_cap_is_exceeded_and_the_books_agree(byte_protocol, interpreter, caps
   buffer = build([record(tree)])
   assert int(buffer.sampled.sum()) == ledger.sampled
   assert tree_metrics([tree], "x")["x/nodes_per_tree"] == ledger.nodes
+
+
+@given(caps=CAPS, seed=st.integers(0, 10**6))
+@settings(max_examples=200)
+def test_no_cap_is_exceeded_and_the_books_agree(byte_protocol, interpreter, caps, seed):
+  tree = Tree(Logged(), TASK, Caps(**caps), byte_protocol, interpreter)
+  assert_within_caps(tree, byte_protocol, work_watched(tree, byte_protocol, seed))
 
 
 def test_random_agents_run_into_every_cap(byte_protocol, interpreter):
