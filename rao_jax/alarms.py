@@ -106,9 +106,9 @@ class Watch:
   def news(self, metrics: Mapping[str, float | None]) -> list[str]:
     """Lines on what this row changes; none, most of the time."""
     found = {alarm.name: alarm for alarm in alarms(metrics, self._prefix)}
-    lines = [f"alarm {name}: {alarm.text}" for name, alarm in found.items() if name not in self._quiet]
+    lines = [f"{self._prefix} alarm {name}: {alarm.text}" for name, alarm in found.items() if name not in self._quiet]
     self._quiet = {name: 0 if name in found else self._quiet[name] + 1 for name in (*self._quiet, *found)}
     for name in [name for name, rows in self._quiet.items() if rows >= self._patience]:
       del self._quiet[name]
-      lines.append(f"alarm {name} has cleared: below its limit for {self._patience} steps")
+      lines.append(f"{self._prefix} alarm {name} has cleared")
     return lines

@@ -51,6 +51,7 @@ from rao_jax.tokenizer import SentencePieceTokenizer, Tokenizer, train_sentencep
 from rao_jax.tree.credit import CreditOptions
 
 TOKENIZER_TREES = 64  # demonstrations that a tokenizer is trained on
+LEAST_SHARED = 32  # tokens that all prompts start with, for which sharing them pays
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +97,16 @@ class Run:
       )
     return Frontier(
       self.policy, self.rollout_rules, self.token_mask, self.protocol.end, r.row_ladder, r.cache_ladder, r.steps,
-      r.chunk, slots, c.suspend, c.host_bytes,
+      r.chunk, slots, c.suspend, c.host_bytes, self.shared_prefix("rollout"),
     )  # fmt: skip
+
+  def shared_prefix(self, where: str) -> list[int]:
+    """Tokens that all nodes start with and that are worked once for all, in `rollout` or `training`; [] for none."""
+    share, prefix = self.config.share_prefix, self.protocol.prefix
+    if share == "auto":
+      kernel = self.policy.attention == "auto" and self.mesh.devices.flat[0].platform != "cpu"
+      share = "rollout" if kernel else "all"
+    return prefix if share in ("all", where) and len(prefix) >= LEAST_SHARED else []
 
   def learner(self, rate: float, warmup: int, final: float, updates: int, options: LossOptions) -> Learner:
     """A training step, compiled, with a learning rate that runs over `updates`."""
@@ -106,7 +115,7 @@ class Run:
     optimizer = make_optimizer(schedule, c.clip, c.b1, c.b2, c.eps, c.weight_decay)
     return Learner(
       self.policy, self.train_rules, optimizer, schedule, options, self.token_mask, self.config.rollout.temperature,
-      tuple(c.row_lengths), c.tokens_per_microbatch, self.frozen,
+      tuple(c.row_lengths), c.tokens_per_microbatch, self.frozen, self.shared_prefix("training"),
     )  # fmt: skip
 
   def policy_gradient_learner(self) -> Learner:

@@ -130,7 +130,7 @@ class Comparison:
       splits = ",".join(f"{split}:{n}" for split, n in self.tests.items())
       command = [
         sys.executable, "-m", "rao_jax.evaluate", f"--workdir={self.out / agent}", f"--checkpoint={checkpoint}",
-        f"--splits={splits}", f"--json={self.out / agent / f'test_{checkpoint}.json'}",
+        f"--split={splits}", "--nosingle", f"--json={self.out / agent / f'test_{checkpoint}.json'}",
         f"--trees={self.out / agent / 'trees' / f'test_{checkpoint}.jsonl'}",
       ]  # fmt: skip
       jobs.append(Job(f"test {agent}", command, self.out / f"test_{agent}_{checkpoint}.log"))

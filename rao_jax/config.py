@@ -27,6 +27,7 @@ FREE_OF_PRESET = (
 )
 PROTOCOLS = ("compact", "chat")
 SUSPENDED = ("recompute", "host", "keep")
+SHARED = ("auto", "all", "rollout", "none")
 HOST_BYTES = 8 << 30
 # Numbers that must be above 0; all others must be 0 or more, sizes of the mesh apart.
 POSITIVE = (
@@ -118,6 +119,11 @@ def base_config() -> ConfigDict:
   c.protocol = "compact"  # turns between control tokens of our own; "chat": the turns of a pretrained chat model
   c.chat = ConfigDict()
   c.chat.system = ""  # text of the system's turn; empty: the environment's instructions, the Python, how to answer
+
+  # Where the tokens that all prompts start with (the system's turn of a chat model) are worked once for all nodes:
+  # in rollouts and training (all), rollout, or none. auto: all, but rollout where training has an attention kernel of
+  # its platform, which takes no prefix.
+  c.share_prefix = "auto"
 
   c.caps = ConfigDict()  # hard limits; see rollout/budget.py
   for field in dataclasses.fields(Caps):
@@ -319,6 +325,8 @@ def validate(c: ConfigDict) -> None:
       f"config.rollout.cache_ladder={tuple(c.rollout.cache_ladder)}: its last must hold caps.window + rollout.steps = "
       f"{needed} positions"
     )
+  if c.share_prefix not in SHARED:
+    raise ValueError(f"config.share_prefix={c.share_prefix!r}: choose one of {SHARED}")
   if c.cache.suspend not in SUSPENDED:
     raise ValueError(f"config.cache.suspend={c.cache.suspend!r}: choose one of {SUSPENDED}")
   if c.cache.host_bytes != HOST_BYTES and c.cache.suspend != "host":

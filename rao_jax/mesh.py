@@ -72,6 +72,10 @@ class Rules:
     """Pins the layout of an activation inside jit, on every platform."""
     return jax.lax.with_sharding_constraint(x, self.sharding(x.shape, axes))
 
+  def whole(self, axis: str) -> "Rules":
+    """The same rules, but that a logical axis is split over nothing."""
+    return dataclasses.replace(self, table=tuple((name, target) for name, target in self.table if name != axis))
+
   @property
   def row_owners(self) -> list[int]:
     """The process that holds each part of the row axes."""

@@ -19,6 +19,7 @@ from absl import app, flags
 from ml_collections import ConfigDict, config_flags
 
 from rao_jax import command, interrupt, processes
+from rao_jax.alarms import Watch
 from rao_jax.build import Run, make_run, task_indices
 from rao_jax.checkpoint import Checkpointer
 from rao_jax.compare import Comparison, train_and_compare
@@ -27,7 +28,7 @@ from rao_jax.evaluation import evaluate
 from rao_jax.interrupt import Interrupted
 from rao_jax.judge.base import JudgeUnreachable
 from rao_jax.learn.losses import normalisers
-from rao_jax.learn.packing import fill, microbatches
+from rao_jax.learn.packing import fill
 from rao_jax.learn.state import TrainState
 from rao_jax.learn.step import FiniteGuard, Learner
 from rao_jax.metrics import MetricWriter, WriteFailed
@@ -134,6 +135,7 @@ class Loop:
     self.reference = reference
     self.config = run.config
     self._guard = FiniteGuard(self.config.learn.max_skipped)
+    self._watches = {"train": Watch("train"), "eval": Watch("eval", patience=1)}
     trees = sum(self.config.tasks.train.values()) * self.config.rollouts_per_task
     self._nodes = ladder(trees * self.config.caps.max_nodes)  # one credit program, whatever the trees grow to
     self._credit([TreeRecord([], 0, False)] * trees)
@@ -176,6 +178,7 @@ class Loop:
         written = step
         bar.update(1)
         self.screen.step(step, c.steps, metrics)
+        self.alarm("train", metrics)
         meta["skipped_in_a_row"] = self._guard.in_a_row
         with together():
           self._guard.check(f"step {step}", "config.learn.rate")
@@ -190,6 +193,11 @@ class Loop:
       raise
     bar.close()
     return {"steps": step, **meta, "evaluation": last}
+
+  def alarm(self, prefix: str, metrics: dict[str, float]) -> None:
+    """Shows which alarms a row raises, and which have cleared."""
+    for line in self._watches[prefix].news(metrics):
+      self.screen.line(line)
 
   def save(self, step: int, state: TrainState, meta: dict[str, Any]) -> None:
     """A checkpoint, with the number of metric rows that belong to it."""
@@ -226,18 +234,19 @@ class Loop:
     clock.lap("update")
 
     counts = self.frontier.counts - before
-    meta["sampled"] += counts["sampled"] - judged.get("judge/tokens", 0)
+    sampled = counts["sampled"] - judged.get("judge/tokens", 0)
+    meta["sampled"] += sampled
     metrics = {
       **tree_metrics(trees, "train"),
       **judged,
       **learned,
       **credit_metrics(assigned),
-      **funnel(trees, assigned, learned),
+      **funnel(trees, assigned, learned, sampled),
       **clock.metrics(),
       "tokens/sampled_total": meta["sampled"],
       "rollout/occupancy": counts["fed"] / max(counts["row_steps"], 1),
       "rollout/empty_row_share": counts["empty_steps"] / max(counts["row_steps"], 1),
-      **{f"rollout/{name}": counts[name] for name in ("evictions", "saved", "loaded")},
+      **{f"rollout/{name}": counts[name] for name in ("fed", "extended", "evictions", "saved", "loaded")},
       "time/sampled_tokens_per_second": counts["sampled"] / max(clock.laps["rollout"], 1e-9),
     }
     return state, metrics, trees, buffer, assigned
@@ -271,15 +280,13 @@ class Loop:
     for part in np.array_split(order, c.learn.minibatches):
       if not len(part):
         continue
-      parts = microbatches(
-        buffer, part, assigned.advantage, assigned.weight, self.learner.row_lengths, self.learner.tokens_per_microbatch
-      )
+      parts = self.learner.microbatches(buffer, part, assigned.advantage, assigned.weight)
       state, metrics = self.learner.update(state, parts, scales, self.reference)
       fills.append(fill(parts))
       rows.append(metrics)
       self._guard.count(metrics)
     if not rows:
-      return state, {"funnel/tokens_trained": 0.0}
+      return state, {"funnel/tokens_trained": 0.0, "funnel/tokens_dropped_update": 0.0}
     mean = {f"train/{k}": float(np.mean([r[k] for r in rows])) for k in rows[0] if k not in ("tokens", "finite")}
     for name in ("ratio_max", "log_ratio_max"):
       mean[f"train/{name}"] = max(r[name] for r in rows)
@@ -287,7 +294,8 @@ class Loop:
     mean["train/lr"] = rows[-1]["lr"]
     mean["train/row_fill"] = float(np.mean(fills))
     mean["train/updates_skipped"] = sum(not r["finite"] for r in rows)
-    mean["funnel/tokens_trained"] = sum(r["tokens"] for r in rows)
+    mean["funnel/tokens_trained"] = sum(r["tokens"] for r in rows if r["finite"])
+    mean["funnel/tokens_dropped_update"] = sum(r["tokens"] for r in rows if not r["finite"])
     return state, mean
 
   def evaluate(self, state: TrainState, step: int) -> dict[str, float]:
@@ -305,6 +313,7 @@ class Loop:
     with together():
       self.writer.write(step, metrics)
     self.screen.evaluation(step, metrics)
+    self.alarm("eval", metrics)
     return metrics
 
   def dump(self, trees: Sequence[Tree], step: int, buffer: TreeBuffer, assigned: Credit) -> None:
@@ -320,8 +329,12 @@ class Loop:
 
 
 def credit_metrics(assigned: Credit) -> dict[str, float]:
-  """Reward, advantage and weight by depth."""
-  stats, out = assigned.stats, {}
+  """Reward, advantage and weight by depth; shares of the batch that alarms look at."""
+  stats = assigned.stats
+  out = {
+    "train/zero_variance_trees": int(stats.flat_trees - stats.lone_trees) / max(int(stats.valid_trees), 1),
+    "train/children_weight": float(stats.weight[1:].sum() / max(stats.weight.sum(), 1)),  # of nodes below the roots
+  }
   for depth, n in enumerate(stats.nodes):
     if n:
       out[f"train/reward/depth_{depth}"] = float(stats.reward[depth] / n)
@@ -331,20 +344,44 @@ def credit_metrics(assigned: Credit) -> dict[str, float]:
   return out
 
 
-def funnel(trees: Sequence[Tree], assigned: Credit, learned: dict[str, float]) -> dict[str, float]:
-  """What became of the batch, from trees started to tokens trained."""
+def funnel(trees: Sequence[Tree], assigned: Credit, learned: dict[str, float], sampled: int) -> dict[str, float]:
+  """What became of the batch, from trees started to tokens trained. Each line is the sum of what follows from it:
+
+    trees_started    = trees_dropped_fault + trees_finished
+    trees_finished   = trees_dropped_alone + trees_dropped_flat + trees_trained
+    nodes            = nodes_unsampled + trajectories                                        of finished trees
+    trajectories     = trajectories_zero + trajectories_nonzero
+    tokens_sampled   = tokens_dropped_fault + tokens_dropped_zero + tokens_dropped_update + tokens_trained
+
+  fault: the harness failed, not the policy. alone: no other finished tree in its group. flat: no agent of the group has
+  an advantage. zero: agents without advantage; with a KL or entropy term these are trained on, for that term alone, and
+  none of their tokens are dropped. update: an update that was skipped for not being finite.
+
+  Args:
+    learned: of `Loop.update`.
+    sampled: tokens that these trees sampled, those that faulted included.
+  """
   stats = assigned.stats
+  finished, trajectories = int(stats.valid_trees), int(stats.trained_nodes)
+  trained, skipped = learned["funnel/tokens_trained"], learned["funnel/tokens_dropped_update"]
   return {
     "funnel/trees_started": len(trees),
-    "funnel/trees_finished": int(stats.valid_trees),
     "funnel/trees_dropped_fault": sum(tree.fault is not None for tree in trees),
+    "funnel/trees_finished": finished,
     "funnel/trees_dropped_alone": int(stats.lone_trees),
-    "funnel/trees_dropped_flat": int(stats.flat_trees),
+    "funnel/trees_dropped_flat": int(stats.flat_trees - stats.lone_trees),
+    "funnel/trees_trained": finished - int(stats.flat_trees),
     "funnel/trees_not_replayable": sum(not tree.replayable for tree in trees),
-    "funnel/trajectories": int(stats.trained_nodes),
+    "funnel/nodes": sum(len(tree.nodes) for tree in trees if tree.fault is None),
+    "funnel/nodes_unsampled": int(stats.unsampled_nodes),
+    "funnel/trajectories": trajectories,
+    "funnel/trajectories_zero": trajectories - int(stats.nonzero_nodes),
     "funnel/trajectories_nonzero": int(stats.nonzero_nodes),
-    "funnel/tokens_sampled": int(stats.action_tokens),
-    "funnel/tokens_trained": learned["funnel/tokens_trained"],
+    "funnel/tokens_sampled": sampled,
+    "funnel/tokens_dropped_fault": sampled - int(stats.action_tokens),
+    "funnel/tokens_dropped_zero": int(stats.action_tokens) - trained - skipped,
+    "funnel/tokens_dropped_update": skipped,
+    "funnel/tokens_trained": trained,
   }
 
 

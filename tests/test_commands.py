@@ -51,12 +51,41 @@ def trained(small):
 def test_evaluate_prints_a_table_at_another_depth_cap(trained, tmp_path):
   out = tmp_path / "out.json"
   done = run(
-    "rao_jax.evaluate", f"--workdir={trained}", "--splits=dev_easy:2,dev_hard:3", "--max_depth=0", f"--json={out}"
+    "rao_jax.evaluate", f"--workdir={trained}", "--split=dev_easy:2,dev_hard:3", "--max_depth=0", f"--json={out}"
   )
   assert done.returncode == 0 and "dev_hard" in done.stdout, done.stderr[-3000:]
   result = json.loads(out.read_text())
   assert result["max_depth"] == 0 and result["splits"]["dev_hard"]["tasks"] == 3
   assert result["splits"]["dev_hard"]["nodes_per_tree"] == 1
+
+
+def test_evaluate_of_several_tries_against_two_single_agents_writes_into_the_workdir(trained):
+  done = run(
+    "rao_jax.evaluate", f"--workdir={trained}", "--split=dev", "--difficulty=easy,hard", "--n=2", "--k=2",
+    "--context=512", f"--single_workdir={trained}",
+  )  # fmt: skip
+  assert done.returncode == 0, done.stderr[-3000:]
+  for said in ("dev_easy", "tier ", "delegation off", f"single ({trained.name})", "best of", "critical"):
+    assert said in done.stdout, said
+  file = pathlib.Path(done.stdout.splitlines()[-1])
+  assert file.parent == trained / "evaluations"
+  result = json.loads(file.read_text())
+  assert result["window"] == 512 and [agent["max_depth"] for agent in result["single"]] == [0, 0]
+  assert result["splits"]["dev_hard"]["trees"] == 4
+
+
+@pytest.mark.parametrize(
+  ("words", "said"),
+  [
+    (["--split=nowhere"], "nowhere"),
+    (["--difficulty=colossal"], "difficulty=colossal"),
+    (["--k=2", "--greedy"], "--greedy"),
+    (["--context=20"], "window=20"),
+  ],
+)
+def test_an_evaluation_that_cannot_be_made_ends_in_one_line(trained, words, said):
+  done = run("rao_jax.evaluate", f"--workdir={trained}", *words)
+  assert done.returncode == 2 and said in done.stderr.splitlines()[-1], done.stderr[-3000:]
 
 
 def test_report_of_a_run(trained, tmp_path):

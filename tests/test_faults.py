@@ -17,6 +17,7 @@ from rao_jax.checkpoint import DIGESTS, Checkpointer
 from rao_jax.metrics import read_metrics
 from rao_jax.train import train
 from tests import branches
+from tests.test_funnel import adds_up
 
 ROOT = pathlib.Path(__file__).parents[1]
 MESH = "data=1,fsdp=4,tensor=2"
@@ -87,7 +88,8 @@ def test_a_tree_whose_environment_raises_is_dropped_and_the_run_goes_on(folder):
   rows = trained(folder / "some")
   assert sum(row["funnel/trees_dropped_fault"] for row in rows) > 0
   for row in rows:
-    assert row["funnel/trees_finished"] + row["funnel/trees_dropped_fault"] == row["funnel/trees_started"] == 16
+    adds_up(row)
+    assert row["funnel/trees_started"] == 16
     assert np.isfinite(row["train/loss"])
 
 
@@ -111,6 +113,9 @@ def test_a_learning_rate_that_breaks_the_policy_stops_the_run_by_its_name(folder
     train(c, folder / "rate", quiet=True)
   rows = trained(folder / "rate")
   assert len(rows) < 20 and [row["train/updates_skipped"] for row in rows[-3:]] == [1, 1, 1]
+  for row in rows:
+    adds_up(row)
+  assert rows[-1]["funnel/tokens_dropped_update"] > 0 == rows[-1]["funnel/tokens_trained"]
   assert (folder / "rate" / "checkpoints" / str(rows[-1]["step"]) / DIGESTS).exists()
 
 
@@ -138,6 +143,8 @@ def test_a_tree_with_logits_that_are_no_numbers_is_dropped_and_leaves_the_others
   for tree, other, same in zip(trees, others, alone):
     assert not same or tree["nodes"][0]["turns"] == other["nodes"][0]["turns"]
   assert np.isfinite(row["train/loss"]) and row["train/updates_skipped"] == healthy["train/updates_skipped"] == 0
+  adds_up(row)
+  assert row["funnel/tokens_dropped_fault"] > 0 == healthy["funnel/tokens_dropped_fault"]
 
 
 def trained(workdir):

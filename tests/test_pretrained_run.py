@@ -1,5 +1,7 @@
 """experiments/smollm2_cpu.py with a small random model in place of the real one: weights and tokenizer of a folder."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -107,3 +109,21 @@ def test_what_does_not_go_together_is_an_error(model, data_dir, tmp_path):
   for message, flat in cases.items():
     with pytest.raises(ValueError, match=message):
       validate(shrunken(model, data_dir, **flat))
+
+
+def test_a_shared_system_turn_changes_no_token_and_no_update(model, data_dir, tmp_path):
+  rows = {}
+  for share in ("none", "all"):
+    c = shrunken(model, data_dir, share_prefix=share, **{"warm_start.tokens": 0, "evaluation.every": 0})
+    c.warm_start.tasks = {}
+    c.loss.entropy_coefficient = 0.01  # else an update of trees that all fail is none
+    train(c, tmp_path / share, quiet=True)
+    (rows[share],) = read_metrics(tmp_path / share / "metrics.jsonl")
+  apart = ("time/", "rollout/", "train/row_fill")
+  learned = [{key: x for key, x in row.items() if not key.startswith(apart)} for row in rows.values()]
+  assert learned[1] == pytest.approx(learned[0], rel=1e-3, abs=1e-5) and learned[0]["train/grad_norm"] > 0
+  worked = [row["rollout/fed"] + row["rollout/extended"] for row in rows.values()]
+  assert worked[1] < worked[0] / 2
+  lines = [(tmp_path / share / "trees" / "step_000001.jsonl").read_text() for share in rows]
+  turns = [[[n["turns"] for n in json.loads(line)["nodes"]] for line in text.splitlines()] for text in lines]
+  assert turns[0] == turns[1]

@@ -22,6 +22,7 @@ from rao_jax.config import OPEN, base_config
 from rao_jax.metrics import read_metrics
 from rao_jax.train import compare_agents, train
 from tests.test_config import EXPANDED
+from tests.test_funnel import adds_up
 
 PACKAGE = pathlib.Path(rao_jax.__file__).parent
 
@@ -161,6 +162,7 @@ def test_funnel_adds_up(finished):
     assert row["funnel/trees_not_replayable"] == 0
     assert row["funnel/trajectories"] == 4 * row["train/nodes_per_tree"]
     assert 0 < row["funnel/tokens_sampled"] == row["funnel/tokens_trained"]
+    adds_up(row)
     assert row["train/updates_skipped"] == 0 and np.isfinite(row["train/loss"])
   assert [row["tokens/sampled_total"] for row in steps] == np.cumsum(
     [row["funnel/tokens_sampled"] for row in steps]

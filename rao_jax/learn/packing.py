@@ -21,7 +21,7 @@ Array = jax.Array | np.ndarray
 class PackedRows:
   tokens: Array  # i32[B, S], 0 at padding
   segment: Array  # i32[B, S], 1, 2, ... for the nodes of a row, 0 at padding
-  position: Array  # i32[B, S], starts at 0 in every segment
+  position: Array  # i32[B, S], starts at 0 in every segment, or at the length of a shared prefix
   is_action: Array  # bool[B, S]
   behaviour_logp: Array  # f32[B, S]
   advantage: Array  # f32[B, S], of the token's node
@@ -65,8 +65,9 @@ def pack(lengths: Sequence[int], row_length: int) -> list[list[int]]:
 
 
 def packed_rows(
-  buffer: TreeBuffer, nodes: Array, advantage: Array, weight: Array, row_length: int, rows_multiple: int = 1
-) -> PackedRows:
+  buffer: TreeBuffer, nodes: Array, advantage: Array, weight: Array, row_length: int, rows_multiple: int = 1,
+  skip: int = 0,
+) -> PackedRows:  # fmt: skip
   """The given nodes in rows of row_length; empty rows fill up to a multiple of rows_multiple.
 
   Args:
@@ -76,13 +77,14 @@ def packed_rows(
     weight: f32[N].
     row_length: S.
     rows_multiple: at least one multiple is returned, even without nodes.
+    skip: tokens that every node starts with and rows leave out: a prefix that is shared.
   """
   nodes = np.asarray(nodes, np.int64)
-  rows = pack(buffer.length[nodes].tolist(), row_length)
+  rows = pack((buffer.length[nodes] - skip).tolist(), row_length)
   B = max(-(-len(rows) // rows_multiple), 1) * rows_multiple
   order = nodes[[index for row in rows for index in row]]
   in_row = np.array([len(row) for row in rows], np.int64)
-  lengths = buffer.length[order].astype(np.int64)
+  lengths = buffer.length[order].astype(np.int64) - skip
   row = np.repeat(np.arange(len(rows)), in_row)
   ends = np.cumsum(lengths)
   before = ends - lengths  # tokens laid out before each node
@@ -90,8 +92,8 @@ def packed_rows(
   offset = before - before[first][row]  # i[nodes], column of the node's first token
   number = np.arange(len(order)) - first[row] + 1
 
-  step = np.arange(lengths.sum()) - np.repeat(before, lengths)  # i[tokens], position within the node
-  source = np.repeat(buffer.start[order], lengths) + step
+  step = np.arange(lengths.sum()) - np.repeat(before, lengths)  # i[tokens], position within the node's part of the row
+  source = np.repeat(buffer.start[order] + skip, lengths) + step
   target = np.repeat(row * row_length + offset, lengths) + step
 
   def laid_out(values, dtype):
@@ -102,7 +104,7 @@ def packed_rows(
   return PackedRows(
     tokens=laid_out(buffer.tokens[source], np.int32),
     segment=laid_out(np.repeat(number, lengths), np.int32),
-    position=laid_out(step, np.int32),
+    position=laid_out(step + skip, np.int32),
     is_action=laid_out(buffer.is_action[source], bool),
     behaviour_logp=laid_out(buffer.behaviour_logp[source], np.float32),
     advantage=laid_out(np.repeat(np.asarray(advantage)[order], lengths), np.float32),
@@ -118,6 +120,7 @@ def microbatches(
   row_lengths: Sequence[int],
   tokens_per_microbatch: int,
   rng: np.random.Generator | None = None,
+  skip: int = 0,
 ) -> list[PackedRows]:
   """The given nodes in microbatches of fixed shapes [tokens_per_microbatch // S, S], one shape per row length S.
 
@@ -129,6 +132,7 @@ def microbatches(
     row_lengths: the ladder of S.
     tokens_per_microbatch: at least the largest S.
     rng: shuffles the packed rows; without it the long nodes come first.
+    skip: as in `packed_rows`.
   """
   ladder = np.array(sorted(row_lengths))
   if tokens_per_microbatch < ladder[-1]:
@@ -136,7 +140,7 @@ def microbatches(
       f"tokens_per_microbatch={tokens_per_microbatch} holds no row of {ladder[-1]}: set it to {ladder[-1]} or more"
     )
   nodes = np.asarray(nodes, np.int64)
-  lengths = buffer.length[nodes]
+  lengths = buffer.length[nodes] - skip
   if len(nodes) and lengths.max() > ladder[-1]:
     raise ValueError(f"a node of {lengths.max()} tokens does not fit a row of {ladder[-1]}: raise the row length")
   rung = np.searchsorted(ladder, lengths)
@@ -145,7 +149,7 @@ def microbatches(
     chosen = nodes[rung == index]
     if len(chosen):
       rows = tokens_per_microbatch // S
-      packed = packed_rows(buffer, chosen, advantage, weight, S, rows)
+      packed = packed_rows(buffer, chosen, advantage, weight, S, rows, skip)
       if rng is not None:
         order = rng.permutation(len(packed.tokens))
         packed = jax.tree.map(lambda x, order=order: x[order], packed)

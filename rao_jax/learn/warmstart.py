@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rao_jax.learn.packing import microbatches
 from rao_jax.learn.state import TrainState
 from rao_jax.learn.step import Learner
 from rao_jax.tree.buffer import TreeBuffer
@@ -36,7 +35,7 @@ def clone(
   while read < tokens:
     # Packed over the whole epoch, then shuffled by rows: rows are nearly full however small an update is.
     rng = np.random.default_rng((seed, epoch))
-    parts = microbatches(buffer, nodes, ones, ones, learner.row_lengths, learner.tokens_per_microbatch, rng)
+    parts = learner.microbatches(buffer, nodes, ones, ones, rng)
     rng.shuffle(parts)
     for at in range(0, len(parts), per_update):
       some = parts[at : at + per_update]

@@ -7,24 +7,25 @@ import jax.numpy as jnp
 def attend(q: jax.Array, blocks: list[tuple[jax.Array, jax.Array, jax.Array]]) -> jax.Array:
   """Softmax attention of the queries over the keys of all blocks together.
 
-  A block is a stretch of keys kept in an array of its own: the cache of a row, or the chunk being worked on. Softmax
-  runs in float32 over all of them at once, so nothing is copied into one long array.
+  A block is a stretch of keys kept in an array of its own: the cache of a row, the chunk being worked on, or a prefix
+  that all rows see. Softmax runs in float32 over all of them at once, so nothing is copied into one long array.
 
   Args:
     q: [B, P, H, Q] queries, rotated.
     blocks: (k [B, K, T, Q], v [B, K, T, Q], mask bool[B, P, T]) with H a multiple of K; masks say what may be seen.
-      A query must see at least one key.
+      Keys and values [K, T, Q] are those of all rows. A query must see at least one key.
   Returns:
     [B, P, H, Q].
   """
   B, P, H, Q = q.shape
-  K = blocks[0][0].shape[1]
+  K = blocks[0][0].shape[-3]
   G = H // K
   # [B, K, P * G, Q]: with K = 1 this is a reshape, and every product below is a canonical batched matmul.
   q = q.reshape(B, P, K, G, Q).transpose(0, 2, 1, 3, 4).reshape(B, K, P * G, Q) * Q**-0.5
   scores = []
   for k, _, mask in blocks:
-    s = jnp.einsum("bkmq,bktq->bkmt", q, k, preferred_element_type=jnp.float32)
+    own = "b" if k.ndim == 4 else ""
+    s = jnp.einsum(f"bkmq,{own}ktq->bkmt", q, k, preferred_element_type=jnp.float32)
     s = jnp.where(mask[:, None, :, None, :], s.reshape(B, K, P, G, -1), -1e30)
     scores.append(s.reshape(B, K, P * G, -1))
   top = scores[0].max(-1, keepdims=True)
@@ -35,7 +36,8 @@ def attend(q: jax.Array, blocks: list[tuple[jax.Array, jax.Array, jax.Array]]) -
   for s, (_, v, _) in zip(scores, blocks):
     e = jnp.exp(s - top)
     total += e.sum(-1, keepdims=True)
-    out += jnp.einsum("bkmt,bktq->bkmq", e.astype(v.dtype), v, preferred_element_type=jnp.float32)
+    own = "b" if v.ndim == 4 else ""
+    out += jnp.einsum(f"bkmt,{own}ktq->bkmq", e.astype(v.dtype), v, preferred_element_type=jnp.float32)
   out = (out / total).astype(q.dtype)
   return out.reshape(B, K, P, G, Q).transpose(0, 2, 1, 3, 4).reshape(B, P, H, Q)
 

@@ -18,7 +18,8 @@ import numpy as np
 from flax import nnx
 
 from rao_jax.mesh import Rules
-from rao_jax.policy.causal import causal_attention
+from rao_jax.policy.attention import attend, within
+from rao_jax.policy.causal import causal_attention, seen
 from rao_jax.policy.experts import mixture
 
 Params = dict[str, Any]
@@ -365,10 +366,10 @@ def hidden_states(params: Params, config: PolicyConfig, tokens, positions, atten
     positions: i32[B, P], rotary positions, from 0 within each sequence.
     attention: (q, k, v, cache of the layer, window of the layer) -> (out [B, P, H, Q], what to keep of this layer),
       where k and v [B, K, P, Q] are the chunk's own; the window i32[] is None if no layer slides.
-    caches: pytree with leading axis L, handed to `attention` layer by layer.
+    caches: pytree with leading axis L, handed to `attention` layer by layer; a list if params["blocks"] is one.
     rules: sharding rules for activations; None leaves them to the compiler.
   Returns:
-    (hidden states [B, P, D] after the final norm, what `attention` kept, stacked [L, ...]).
+    (hidden states [B, P, D] after the final norm, what `attention` kept, stacked [L, ...] or in a list).
   """
   constrain = rules.constrain if rules else lambda x, *axes: x
   ropes = rotary(config, positions)
@@ -389,9 +390,23 @@ def hidden_states(params: Params, config: PolicyConfig, tokens, positions, atten
   if config.embed_scale:
     x = x * jnp.asarray(config.width**0.5, x.dtype)
   x = constrain(x, "rows", None, "act_embed")
-  unroll = config.layers if config.unroll else 1
-  x, kept = jax.lax.scan(layer, x, (params["blocks"], caches, config.sliding), unroll=unroll)
+  if isinstance(params["blocks"], list):
+    kept = []
+    for i, (block, cache) in enumerate(zip(params["blocks"], caches)):
+      x, of_layer = layer(x, (block, cache, None if config.sliding is None else config.sliding[i]))
+      kept.append(of_layer)
+  else:
+    unroll = config.layers if config.unroll else 1
+    x, kept = jax.lax.scan(layer, x, (params["blocks"], caches, config.sliding), unroll=unroll)
   return rms_norm(x, params["norm"], config), kept
+
+
+def taken_apart(stack: Any, config: PolicyConfig) -> Any:
+  """A pytree with leading axis L as a list of its layers if they are unrolled, for `hidden_states` in a loop.
+
+  What a loop reads of a stack is copied at every step: XLA neither moves the slices out of it nor reads through them.
+  """
+  return [jax.tree.map(lambda x: x[i], stack) for i in range(config.layers)] if config.unroll else stack
 
 
 def logits_of(params: Params, config: PolicyConfig, hidden: jax.Array) -> jax.Array:
@@ -401,18 +416,31 @@ def logits_of(params: Params, config: PolicyConfig, hidden: jax.Array) -> jax.Ar
   return jnp.einsum("...d,dv->...v", hidden, params["head"].astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 
-def packed_hidden(params: Params, config: PolicyConfig, tokens, segment, positions, rules=None) -> jax.Array:
+def packed_hidden(
+  params: Params, config: PolicyConfig, tokens, segment, positions, rules=None, prefix=None
+) -> jax.Array:
   """Hidden states of packed rows: several sequences side by side, each seeing only itself, causally.
 
   Args:
     params, config, rules: as in `hidden_states`.
     tokens: i32[B, S].
     segment: i32[B, S], which sequence of its row a token belongs to, each a stretch of the row; 0 at padding.
-    positions: i32[B, S], from 0 within each sequence.
+    positions: i32[B, S], from 0 within each sequence, or from the length of the prefix.
+    prefix: `prefix.Prefix` that every sequence starts with, which the rows then lack; None is none.
   """
-  within_row = causal_attention(config.attention, config.window, segment, tokens.shape[1], rules)
-  attention = lambda q, k, v, _, window: (within_row(q, k, v, window), None)
-  return hidden_states(params, config, tokens, positions, attention, rules=rules)[0]
+  if prefix is None:
+    within_row = causal_attention(config.attention, config.window, segment, tokens.shape[1], rules)
+    attention = lambda q, k, v, _, window: (within_row(q, k, v, window), None)
+    return hidden_states(params, config, tokens, positions, attention, rules=rules)[0]
+  (B, S), P = tokens.shape, prefix.k.shape[2]
+  own, at, at_prefix = seen(S, segment), jnp.arange(S)[None], jnp.arange(P)[None]
+  before = jnp.ones((B, S, P), bool)
+
+  def attention(q, k, v, shared, window):
+    masks = within(before, positions, at_prefix, window), within(own, at, at, window)
+    return attend(q, [(shared.k, shared.v, masks[0]), (k, v, masks[1])]), None
+
+  return hidden_states(params, config, tokens, positions, attention, prefix, rules)[0]
 
 
 def forward(params: Params, config: PolicyConfig, tokens: jax.Array) -> jax.Array:

@@ -90,6 +90,14 @@ class ChatProtocol:
     put("frame", sum(len(self._tokens(parts)) for parts in self._around_output()))
 
   @property
+  def prefix(self) -> list[int]:
+    """The tokens that every prompt starts with: up to the last control token before the user's text."""
+    f = self.family
+    parts = [*f.begin, *(self._turn(f.system, self.system) if f.system else ()), *self._head(f.user)]
+    last = max(i for i, part in enumerate(parts) if isinstance(part, Mark))
+    return self._tokens(parts[: last + 1])
+
+  @property
   def end(self) -> int:
     return self.tokenizer.control(self.family.end)
 

@@ -45,6 +45,7 @@ def collect(
     tree.row_shard = number % frontier.shards
   before = frontier.counts.copy()
   owned = [[tree for tree in trees if frontier.owner(tree) == process] for process in range(jax.process_count())]
+  frontier.begin(params)
   work = Work(owned[jax.process_index()], frontier, on_tick, verdicts)
   try:
     while True:

@@ -54,7 +54,8 @@ class Node:
   """One agent: its goal, its tokens, the state of its sandbox.
 
   `tokens`, `is_action` and `logp` run in parallel: what it read and what it sampled, with the sampler's own
-  log-probabilities (0 where not sampled). `fed` of them are in cache slot `slot` (None: no slot).
+  log-probabilities (0 where not sampled). `fed` of them are in caches: the first `prefix` in the one that nodes share,
+  the others in slot `slot` (None: no slot).
   """
 
   path: Path
@@ -74,6 +75,7 @@ class Node:
   pending: list[tuple[Launch, "Node | Refusal"]] = dataclasses.field(default_factory=list)
   stdout: str = ""
   fed: int = 0
+  prefix: int = 0
   slot: int | None = None
   suspended: int = 0  # times that the present cell waited for children
   # Which turn of its parent launched it, and which wait of that turn's cell: children of one wave work side by side.
@@ -91,6 +93,10 @@ class Node:
   @property
   def depth(self) -> int:
     return len(self.path)
+
+  @property
+  def own_fed(self) -> int:
+    return self.fed - self.prefix
 
   @property
   def sampled(self) -> int:

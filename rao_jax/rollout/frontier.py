@@ -10,6 +10,7 @@ on the rows that each kind of program has to hold, and all `run` the same progra
 """
 
 import collections
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -46,6 +47,7 @@ class Frontier:
       go on; `host` keeps copies of them in this machine's memory, as far as host_bytes go; `keep` takes none: trees
       begin only when there is a slot for every node that they may have.
     host_bytes: of the copies, for this process.
+    prefix: tokens that nodes start with; for those that do they are computed once for all of a `begin`.
   """
 
   def __init__(
@@ -61,6 +63,7 @@ class Frontier:
     slots: int,
     suspend: str = "recompute",
     host_bytes: int = 0,
+    prefix: Sequence[int] = (),
   ):
     self.row_ladder, self.cache_ladder = tuple(sorted(row_ladder)), tuple(sorted(cache_ladder))
     self.steps, self.chunk = steps, chunk
@@ -87,12 +90,20 @@ class Frontier:
     self.counts = collections.Counter()
     traced = trace_rollout(
       config, rules, end_token, self.row_ladder, self.cache_ladder, self.steps, self.chunk, total,
-      to_host=suspend == "host",
+      suspend == "host", prefix,
     )  # fmt: skip
     self.programs = {name: one.lower().compile() for name, one in traced.items()}
     order = {kind: i for i, kind in enumerate(("save", "load", "prefill", "extend", "decode"))}
-    self._kinds: list[Kind] = sorted({(kind, S) for kind, _, S in self.programs}, key=lambda k: (order[k[0]], k[1]))
+    kinds = {(kind, S) for kind, _, S in self.programs if kind in order}
+    self._kinds: list[Kind] = sorted(kinds, key=lambda k: (order[k[0]], k[1]))
+    self._prefix, self._shared = list(prefix), None
+    self._left_out: set[Node] = set()  # by the last plan, though they were ready
     fold_keys(np.zeros(2, np.uint32), [0])  # compiles the one program for keys
+
+  def begin(self, params: Params) -> None:
+    """Computes the shared prefix, with parameters that all runs up to the next `begin` are given."""
+    if self._prefix:
+      self._shared = call(self.programs["prefix", 1, len(self._prefix)], params)
 
   def owner(self, tree: Tree) -> int:
     """The process that works the tree."""
@@ -122,48 +133,69 @@ class Frontier:
       keys = fold_keys(np.stack([node.parent.key for node in fresh]), [node.path[-1] for node in fresh])
       for node, key in zip(fresh, keys):
         node.key = key
+    ready = collections.defaultdict(list)
     for tree, node in chosen:
       shard = tree.row_shard
       # A chunk costs the same however full it is, so short prompts and outputs go through decode, one token a step.
-      if not node.fed and self._takes_chunk(node):
+      if node.fed == node.prefix and self._takes_chunk(node):
         plan["prefill", self.chunk][shard].append(self._feed(node))
       if self._takes_chunk(node):
-        plan["extend", self._bucket(node.fed + self.chunk)][shard].append(self._feed(node))
-      plan["decode", self._bucket(node.fed + self.steps)][shard].append((tree, node))
+        plan["extend", self._bucket(node.own_fed + self.chunk)][shard].append(self._feed(node))
+      ready[shard].append((tree, node))
+    left_out, self._left_out = self._left_out, set()
+    for shard, rows in ready.items():
+      for S, batch in self._batches(sorted(rows, key=lambda row: row[1] not in left_out)):
+        plan["decode", S][shard] += batch
     return plan
 
+  def _batches(self, rows: list[tuple[Tree, Node]]) -> list[tuple[int, list[tuple[Tree, Node]]]]:
+    """The rows of a shard that are decoded now, in batches: (cache positions that a batch needs, its rows).
+
+    With more than a full batch, only full ones: who is left out comes first the next time, with others that are ready
+    then. Long rows share a batch, which short ones fill up.
+    """
+    each = self.row_ladder[-1] // self.shards
+    full = len(rows) // each * each or len(rows)
+    self._left_out.update(node for _, node in rows[full:])
+    length = lambda row: self._bucket(row[1].own_fed + self.steps)
+    now = sorted(rows[:full], key=length, reverse=True)
+    return [(length(now[at]), now[at : at + each]) for at in range(0, full, each)]
+
   def _takes_chunk(self, node: Node) -> bool:
-    return len(node.tokens) - node.fed > self.chunk // 2 and node.fed + self.chunk <= self.cache_ladder[-1]
+    return len(node.tokens) - node.fed > self.chunk // 2 and node.own_fed + self.chunk <= self.cache_ladder[-1]
 
   def _bucket(self, length: int) -> int:
     return next(S for S in self.cache_ladder if length <= S)
 
-  def _feed(self, node: Node) -> tuple[int, int, list[int]]:
-    """The next chunk of a node: (slot, position, tokens)."""
-    start, part = node.fed, node.tokens[node.fed : -1][: self.chunk]
+  def _feed(self, node: Node) -> tuple[int, int, int, list[int]]:
+    """The next chunk of a node: (slot, tokens in the shared prefix, position in the slot, tokens)."""
+    start, part = node.own_fed, node.tokens[node.fed : -1][: self.chunk]
     node.fed += len(part)
     self.counts["extended"] += len(part)
-    return node.slot, start, part
+    return node.slot, node.prefix, start, part
 
   def _activate(self, tree: Tree, node: Node, plan: Plan) -> bool:
     """Gives a node a slot, and what the host has of its cache; False if it has to wait."""
     shard = tree.row_shard
     if not self._admits(tree):
       return False
+    known = len(self._prefix)
+    node.prefix = known if len(node.tokens) > known and node.tokens[:known] == self._prefix else 0
     if not self._slots.give(node, shard):
       idle = self._slots.idle(shard)
       if idle is None:
         return False
       self.counts["evictions"] += 1
-      if self.host_caches.reserve(idle, idle.fed):
+      if self.host_caches.reserve(idle, idle.own_fed):
         self.counts["saved"] += 1
-        plan["save", self._bucket(idle.fed)][shard].append((idle.slot, idle.fed, idle))
+        plan["save", self._bucket(idle.own_fed)][shard].append((idle.slot, idle.own_fed, idle))
       self._slots.release(idle)
       self._slots.give(node, shard)
     if node in self.host_caches:
       self.counts["loaded"] += 1
-      node.fed, arrays = self.host_caches.take(node)
-      plan["load", self._bucket(node.fed)][shard].append((node.slot, node.fed, arrays))
+      filled, arrays = self.host_caches.take(node)
+      node.fed += filled
+      plan["load", self._bucket(filled)][shard].append((node.slot, filled, arrays))
     return True
 
   # -- what all processes run ----------------------------------------------------------------------------------------
@@ -210,27 +242,28 @@ class Frontier:
 
   def _extend(self, params: Params, batch: list[tuple], kind: str, W: int, S: int) -> None:
     """Puts chunks into caches: the first of their tokens (prefill), or ones that follow S positions at most."""
-    slot, length, tokens = self._padding(W), np.zeros(W, np.int32), np.zeros((W, self.chunk), np.int32)
-    for row, (at, start, part) in batch:
-      slot[row], length[row], tokens[row, : len(part)] = self._slots.local(at), start, part
-    known = (slot, tokens) if kind == "prefill" else (slot, length, tokens)
-    self.pool = call(self.programs[kind, W, S], params, self.pool, *known)
+    slot, tokens = self._padding(W), np.zeros((W, self.chunk), np.int32)
+    prefix, length = np.zeros((2, W), np.int32)
+    for row, (at, known, start, part) in batch:
+      slot[row], prefix[row], length[row], tokens[row, : len(part)] = self._slots.local(at), known, start, part
+    rows = (slot, prefix, tokens) if kind == "prefill" else (slot, prefix, length, tokens)
+    self.pool = call(self.programs[kind, W, S], params, self.pool, self._shared, *rows)
 
   def _decode(self, params: Params, batch: list[tuple], W: int, S: int, temperature: float) -> list[tuple]:
     C = self.steps
+    none = functools.partial(np.zeros, W, np.int32)
     rows = Rows(
-      self._padding(W), np.zeros(W, np.int32), np.zeros((W, C), np.int32), np.zeros(W, np.int32),
-      np.zeros(W, np.int32), np.zeros((W, 2), np.uint32),
-    )  # fmt: skip
+      self._padding(W), none(), none(), np.zeros((W, C), np.int32), none(), none(), np.zeros((W, 2), np.uint32)
+    )
     for row, (tree, node) in batch:
       left = len(node.tokens) - node.fed
-      rows.slot[row], rows.length[row] = self._slots.local(node.slot), node.fed
+      rows.slot[row], rows.prefix[row], rows.length[row] = self._slots.local(node.slot), node.prefix, node.own_fed
       rows.pending[row, : min(left, C)] = node.tokens[node.fed : node.fed + C]
       rows.sample_from[row] = min(left - 1, C)
       rows.room[row] = tree.room(node)
       rows.key[row] = node.key
     self.pool, out = call(
-      self.programs["decode", W, S], params, self.pool, rows, self._token_mask, np.float32(temperature)
+      self.programs["decode", W, S], params, self.pool, self._shared, rows, self._token_mask, np.float32(temperature)
     )
     token, logp, sampled, fed = fetch((out.token, out.logp, out.sampled, out.fed))
     brought = []

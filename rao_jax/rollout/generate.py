@@ -6,6 +6,8 @@ feeds them first, one a step, and samples from where they end; `prefill` and `ex
 once. No row waits for another's prompt, and nothing is read back by the host inside a slice.
 """
 
+from collections.abc import Callable
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -14,8 +16,9 @@ from rao_jax.mesh import Rules
 from rao_jax.policy.attention import attend, within
 from rao_jax.policy.cache import CachePool, put_chunk, take_rows
 from rao_jax.policy.causal import causal_attention
+from rao_jax.policy.prefix import Prefix
 from rao_jax.policy.sampling import masked_logits
-from rao_jax.policy.transformer import Params, PolicyConfig, hidden_states, logits_of
+from rao_jax.policy.transformer import Params, PolicyConfig, hidden_states, logits_of, taken_apart
 
 
 @flax.struct.dataclass
@@ -24,15 +27,17 @@ class Rows:
 
   Attributes:
     slot: i32[W], slot in the cache pool, counted within the device's part of it.
+    prefix: i32[W], tokens of the node that the shared prefix has, all of them or none; the slot has what follows.
     length: i32[W], filled positions of the slot; the first pending token goes there.
     pending: i32[W, C], tokens to feed, from the left.
     sample_from: i32[W], step at which the last pending token is fed, hence the first token sampled; C if pending
       tokens go on beyond this slice.
     room: i32[W], tokens the turn may still sample; 0 at padding rows, which stay idle.
-    key: u32[W, 2], the node's key; the token at position i is drawn with fold_in(key, i).
+    key: u32[W, 2], the node's key; its token i, counted from its first, is drawn with fold_in(key, i).
   """
 
   slot: jax.Array
+  prefix: jax.Array
   length: jax.Array
   pending: jax.Array
   sample_from: jax.Array
@@ -58,8 +63,8 @@ class Slice:
 
 
 def decode(
-  params: Params, pool: CachePool, rows: Rows, token_mask, temperature, *, config: PolicyConfig, rules: Rules,
-  steps: int, cache_length: int, end_token: int,
+  params: Params, pool: CachePool, shared: Prefix | None, rows: Rows, token_mask, temperature, *,
+  config: PolicyConfig, rules: Rules, steps: int, cache_length: int, end_token: int,
 ) -> tuple[CachePool, Slice]:  # fmt: skip
   """Feeds or samples `steps` tokens on every row; a row is idle once it has sampled `end_token` or used up its room.
 
@@ -69,6 +74,7 @@ def decode(
   Args:
     params: policy parameters.
     pool: cache pool, donated.
+    shared: the prefix; None if nothing is shared.
     rows: the batch.
     token_mask: bool[V], tokens that may be sampled.
     temperature: f32 scalar; 0 is greedy, with log-probabilities at temperature 1.
@@ -79,31 +85,38 @@ def decode(
   """
   W = rows.slot.shape[0]
   cache = take_rows(pool, rows.slot, cache_length, rules)
+  first = rows.prefix + rows.length  # position of the first token fed
   at_cache = jnp.arange(cache_length)[None]
   seen = (at_cache < rows.length[:, None])[:, None, :]  # [W, 1, S]
+  at_cache = at_cache + rows.prefix[:, None]
+  before = prefix_block(shared, rows.prefix, 1)
   scale = jnp.where(temperature > 0, temperature, 1.0)
   chunk_shape = (config.layers, W, config.kv_heads, steps, config.head_size)
   chunk = CachePool(jnp.zeros(chunk_shape, config.dtype), jnp.zeros(chunk_shape, config.dtype))
+  blocks, cache, shared, chunk = (taken_apart(x, config) for x in (params["blocks"], cache, shared, chunk))
+  params = params | {"blocks": blocks}
 
   def step(carry, j):
     chunk, last, live, room = carry
     token = jnp.where(j <= rows.sample_from, jax.lax.dynamic_index_in_dim(rows.pending, j, 1, False), last)
     own = jnp.broadcast_to(jnp.arange(steps) <= j, (W, 1, steps))
-    at, at_own = (rows.length + j)[:, None], rows.length[:, None] + jnp.arange(steps)
+    at, at_own = (first + j)[:, None], first[:, None] + jnp.arange(steps)
 
-    def attention(q, k, v, layer_cache, window):
-      main, part = layer_cache
+    def attention(q, k, v, layer_caches, window):
+      main, part, layer_prefix = layer_caches
       part = CachePool(
         jax.lax.dynamic_update_slice_in_dim(part.k, k, j, 2), jax.lax.dynamic_update_slice_in_dim(part.v, v, j, 2)
       )
       masks = within(seen, at, at_cache, window), within(own, at, at_own, window)
-      return attend(q, [(main.k, main.v, masks[0]), (part.k, part.v, masks[1])]), part
+      blocks = [(main.k, main.v, masks[0]), (part.k, part.v, masks[1])]
+      return attend(q, before(layer_prefix, at, window) + blocks), part
 
-    hidden, chunk = hidden_states(params, config, token[:, None], at, attention, (cache, chunk), rules)
+    caches = list(zip(cache, chunk, shared)) if config.unroll else (cache, chunk, shared)
+    hidden, chunk = hidden_states(params, config, token[:, None], at, attention, caches, rules)
     logits = masked_logits(logits_of(params, config, hidden[:, 0]), token_mask, scale)
     logps = jax.nn.log_softmax(logits)
     noise = jax.vmap(lambda key, at: jax.random.gumbel(jax.random.fold_in(key, at), logits.shape[1:]))(
-      jax.random.wrap_key_data(rows.key), rows.length + j + 1
+      jax.random.wrap_key_data(rows.key), first + j + 1
     )
     drawn = jnp.argmax(logps + (temperature > 0) * noise, -1).astype(jnp.int32)
     logp = jnp.take_along_axis(logps, drawn[:, None], 1)[:, 0]
@@ -115,40 +128,71 @@ def decode(
 
   start = (chunk, jnp.zeros(W, jnp.int32), rows.room > 0, rows.room)
   (chunk, *_), (token, logp, sampled, fed) = jax.lax.scan(step, start, jnp.arange(steps))
+  if config.unroll:
+    chunk = jax.tree.map(lambda *layers: jnp.stack(layers), *chunk)
   pool = put_chunk(pool, rows.slot, rows.length, chunk, rules)
   return pool, Slice(token.T, logp.T, sampled.T, fed.sum(0, dtype=jnp.int32))
 
 
+def prefix_block(shared: Prefix | None, length: jax.Array, queries: int) -> Callable:
+  """How rows see the shared prefix.
+
+  Args:
+    shared: all layers of it, or None.
+    length: i32[W], tokens that a row has of it, all or none.
+    queries: of a row, P.
+  Returns:
+    (prefix of the layer, positions i32[W, P] of the queries, window of the layer) -> blocks for `attend`: one, or none.
+  """
+  if shared is None:
+    return lambda *_: []
+  at = jnp.arange(shared.k.shape[2])[None]
+  seen = jnp.broadcast_to((at < length[:, None])[:, None, :], (len(length), queries, at.shape[1]))
+  return lambda prefix, positions, window: [(prefix.k, prefix.v, within(seen, positions, at, window))]
+
+
 def prefill(
-  params: Params, pool: CachePool, slot, tokens, *, config: PolicyConfig, rules: Rules
+  params: Params, pool: CachePool, shared: Prefix | None, slot, prefix, tokens, *, config: PolicyConfig, rules: Rules
 ) -> CachePool:  # fmt: skip
   """Puts the first chunk of W rows' tokens into their caches: `extend` where nothing is cached yet.
 
   Args:
     params: policy parameters.
     pool: cache pool, donated.
+    shared: the prefix, after which the tokens come; None if nothing is shared.
     slot: i32[W], slots of the rows; padding rows use a scratch slot.
+    prefix: i32[W], as in `Rows`.
     tokens: i32[W, C], padded on the right: what padding writes lies beyond the row's new length and is overwritten.
     config, rules: of the policy.
   """
   W, C = tokens.shape
-  positions = jnp.broadcast_to(jnp.arange(C), (W, C))
-  within_row = causal_attention(config.attention, config.window, None, C, rules)
-  attention = lambda q, k, v, _, window: (within_row(q, k, v, window), CachePool(k, v))
-  _, chunk = hidden_states(params, config, tokens, positions, attention, rules=rules)
+  positions = prefix[:, None] + jnp.arange(C)
+  if shared is None:
+    within_row = causal_attention(config.attention, config.window, None, C, rules)
+    attention = lambda q, k, v, _, window: (within_row(q, k, v, window), CachePool(k, v))
+  else:
+    before, causal = prefix_block(shared, prefix, C), jnp.broadcast_to(jnp.tril(jnp.ones((C, C), bool)), (W, C, C))
+
+    def attention(q, k, v, layer_prefix, window):
+      own = within(causal, positions, positions, window)
+      return attend(q, [*before(layer_prefix, positions, window), (k, v, own)]), CachePool(k, v)
+
+  _, chunk = hidden_states(params, config, tokens, positions, attention, shared, rules)
   return put_chunk(pool, slot, jnp.zeros(W, jnp.int32), chunk, rules)
 
 
 def extend(
-  params: Params, pool: CachePool, slot, length, tokens, *, config: PolicyConfig, rules: Rules, cache_length: int
-) -> CachePool:
+  params: Params, pool: CachePool, shared: Prefix | None, slot, prefix, length, tokens, *, config: PolicyConfig,
+  rules: Rules, cache_length: int,
+) -> CachePool:  # fmt: skip
   """Puts a chunk of known tokens into the caches of W rows.
 
   Args:
     params: policy parameters.
     pool: cache pool, donated.
+    shared: the prefix; None if nothing is shared.
     slot: i32[W], slots of the rows; padding rows use a scratch slot.
-    length: i32[W], filled positions.
+    prefix, length: i32[W], as in `Rows`.
     tokens: i32[W, C], padded on the right: what padding writes lies beyond the row's new length and is overwritten.
     config, rules: of the policy.
     cache_length: positions of a slot that this program reads; length + C must not exceed it.
@@ -158,11 +202,14 @@ def extend(
   at_cache = jnp.arange(cache_length)[None]
   seen = jnp.broadcast_to((at_cache < length[:, None])[:, None, :], (W, C, cache_length))
   causal = jnp.broadcast_to(jnp.tril(jnp.ones((C, C), bool)), (W, C, C))
-  positions = length[:, None] + jnp.arange(C)
+  positions, at_cache = (prefix + length)[:, None] + jnp.arange(C), at_cache + prefix[:, None]
+  before = prefix_block(shared, prefix, C)
 
-  def attention(q, k, v, main, window):
+  def attention(q, k, v, layer_caches, window):
+    main, layer_prefix = layer_caches
     masks = within(seen, positions, at_cache, window), within(causal, positions, positions, window)
-    return attend(q, [(main.k, main.v, masks[0]), (k, v, masks[1])]), CachePool(k, v)
+    blocks = [(main.k, main.v, masks[0]), (k, v, masks[1])]
+    return attend(q, before(layer_prefix, positions, window) + blocks), CachePool(k, v)
 
-  _, chunk = hidden_states(params, config, tokens, positions, attention, cache, rules)
+  _, chunk = hidden_states(params, config, tokens, positions, attention, (cache, shared), rules)
   return put_chunk(pool, slot, length, chunk, rules)

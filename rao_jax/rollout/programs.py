@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from rao_jax.mesh import Rules
 from rao_jax.policy.cache import CachePool, pool_shape, pool_sharding, put_chunk, take_rows
+from rao_jax.policy.prefix import abstract_prefix, trace_prefix
 from rao_jax.policy.transformer import Params, PolicyConfig, abstract_params, cast_params
 from rao_jax.rollout.generate import Rows, Slice, decode, extend, prefill
 
@@ -23,7 +24,7 @@ def abstract_used_params(config: PolicyConfig, rules: Rules) -> Params:
 
 def trace_rollout(
   config: PolicyConfig, rules: Rules, end_token: int, row_ladder: Sequence[int], cache_ladder: Sequence[int],
-  steps: int, chunk: int, slots: int, to_host: bool = False,
+  steps: int, chunk: int, slots: int, to_host: bool = False, prefix: Sequence[int] = (),
 ) -> dict[ProgramName, jax.stages.Traced]:  # fmt: skip
   """`decode` for every batch and cache length; `prefill`, and `extend` for every cache length, for the smallest batch.
 
@@ -36,6 +37,7 @@ def trace_rollout(
     chunk: tokens of a `prefill` or `extend` call.
     slots: of the cache pool, one for padding in every part of the row axes included.
     to_host: also `save` and `load`, for every cache length, which copy a slot of every part out of the pool and back.
+    prefix: tokens whose keys and values `prefix` computes, once for given parameters, and all others are given.
   """
   length = cache_ladder[-1]
   layout = pool_sharding(config, slots, length, rules)
@@ -52,24 +54,27 @@ def trace_rollout(
   def rows(dtype, *shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=by_row(*shape))
 
-  programs = {}
+  programs, shared = {}, None
+  if prefix:
+    programs["prefix", 1, len(prefix)] = trace_prefix(params, prefix, config, rules)
+    shared = abstract_prefix(config, len(prefix), rules)
   for W in row_ladder:
     i32 = functools.partial(rows, jnp.int32, W)
-    batch = Rows(i32(), i32(), i32(steps), i32(), i32(), rows(jnp.uint32, W, 2))
+    batch = Rows(i32(), i32(), i32(), i32(steps), i32(), i32(), rows(jnp.uint32, W, 2))
     brought = Slice(*[by_row(W, steps)] * 3, by_row(W))
     for S in cache_ladder:
       fn = functools.partial(decode, config=config, rules=rules, steps=steps, cache_length=S, end_token=end_token)
       jitted = jax.jit(fn, donate_argnums=1, out_shardings=(layout, brought))
-      programs["decode", W, S] = jitted.trace(params, pool, batch, mask, temperature)
+      programs["decode", W, S] = jitted.trace(params, pool, shared, batch, mask, temperature)
     if row_ladder[0] != W or chunk > length:
       continue
     fn = functools.partial(prefill, config=config, rules=rules)
     jitted = jax.jit(fn, donate_argnums=1, out_shardings=layout)
-    programs["prefill", W, chunk] = jitted.trace(params, pool, i32(), i32(chunk))
+    programs["prefill", W, chunk] = jitted.trace(params, pool, shared, i32(), i32(), i32(chunk))
     for S in (S for S in cache_ladder if chunk <= S):
       fn = functools.partial(extend, config=config, rules=rules, cache_length=S)
       jitted = jax.jit(fn, donate_argnums=1, out_shardings=layout)
-      programs["extend", W, S] = jitted.trace(params, pool, i32(), i32(), i32(chunk))
+      programs["extend", W, S] = jitted.trace(params, pool, shared, i32(), i32(), i32(), i32(chunk))
   if to_host:
     W = rules.ways("rows")
     slot = rows(jnp.int32, W)

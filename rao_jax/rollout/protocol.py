@@ -24,12 +24,14 @@ class TurnProtocol(Protocol):
 
   Attributes:
     tokenizer: of the policy.
+    prefix: tokens that every prompt starts with, whatever its text.
     end: the token with which the policy ends its turn.
     frame: tokens of an output beside its text.
     no_code: what an agent reads whose turn has no code; None runs the empty cell.
   """
 
   tokenizer: Tokenizer
+  prefix: list[int]
   end: int
   frame: int
   no_code: str | None
@@ -80,6 +82,10 @@ class CompactProtocol:
   def __post_init__(self):
     ids = {name: self.tokenizer.control(name) for name in CONTROLS}
     object.__setattr__(self, "ids", ids)
+
+  @property
+  def prefix(self) -> list[int]:
+    return [self.ids[BOS]]
 
   @property
   def end(self) -> int:

@@ -34,10 +34,10 @@ class Slots:
     return slot % (self.each + 1)
 
   def give(self, node: Node, shard: int) -> bool:
-    """Gives a node a free slot, if there is one; nothing is in it."""
+    """Gives a node a free slot, if there is one; nothing is in it, and the node knows what it shares alone."""
     if not self._free[shard]:
       return False
-    node.slot, node.fed = self._free[shard].pop(), 0
+    node.slot, node.fed = self._free[shard].pop(), node.prefix
     self._holders[shard][node.slot] = node
     return True
 

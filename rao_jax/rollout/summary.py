@@ -64,7 +64,7 @@ def tree_metrics(trees: Sequence[Tree], prefix: str) -> dict[str, float]:
   nodes = [node for tree in trees for node in tree.nodes]
   parents = len({id(node.parent) for node in nodes if node.parent is not None})
   granted = len(nodes) - len(trees)
-  sampled = sum(node.sampled for node in nodes)
+  sampled = sum(tree.ledger.sampled for tree in trees)
   refused = sum((tree.ledger.refused for tree in trees), collections.Counter())
   at_caps = sum(refused[why] for why in CAP_REFUSALS)
   out = {

@@ -143,7 +143,7 @@ def test_gradient_with_ppo_entropy_and_reference_is_that_of_the_plain_loss_of_un
   batch, params, reference = make_batch(), random_params(TINY), random_params(TINY, 1)
   options = LossOptions(surrogate="ppo", entropy_coefficient=0.3, kl_coefficient=0.2)
   add = quick_jit(functools.partial(accumulate, config=TINY, rules=ONE(), options=options))
-  acc = Accumulated(jax.tree.map(np.zeros_like, params), np.float32(0), zero_stats())
+  acc = Accumulated(jax.tree.map(np.zeros_like, params), None, np.float32(0), zero_stats())
   for rows in parts_of(batch):
     acc = add(params, {}, acc, rows, scales_of(batch[0]), MASK, TEMPERATURE, reference)
   assert 0 < float(acc.stats.clipped) < float(acc.stats.tokens)

@@ -52,6 +52,14 @@ def test_llama3_turns():
   assert spell(chat.output("42", 99)) == head("user") + "42" + end + head("assistant")
 
 
+@given(text=st.text(max_size=20))
+def test_all_prompts_start_with_the_prefix_which_has_the_system_turn_where_there_is_one(text):
+  for chat in CHATS.values():
+    prompt = chat.prompt(text)
+    assert prompt[: len(chat.prefix)] == chat.prefix and len(prompt) > len(chat.prefix)
+  assert [("Be good." in spelt(chat.tokenizer, chat.prefix)) for chat in CHATS.values()] == [True, True, False]
+
+
 def test_gemma_turns():
   chat, spell = CHATS["gemma"], lambda tokens: spelt(TOKENIZERS["gemma"], tokens)
   assert spell(chat.prompt("Go.")) == (
