@@ -37,7 +37,7 @@ def get_config(agent: str = "recursive"):
   c.policy.mlp = 256
   c.policy.qk_norm = True
   c.policy.unroll = True
-  c.rollout.row_ladder = (8, 16)
+  c.rollout.row_ladder = (2, 4, 8, 16)
   c.rollout.cache_ladder = (128, WINDOW + 16) if window == WINDOW else (128, WINDOW + 16, window + 16)
   c.rollout.steps = 8
   c.rollout.slots = 512 if window == WINDOW else 128

@@ -33,10 +33,16 @@ def percent(share: float) -> str:
   return f"{100 * share:.1f}".removesuffix(".0") + "%"
 
 
-def with_interval(result: Result) -> str:
-  text = percent(result.success)
-  if result.low is not None:
-    text += f' <span class="interval">({100 * result.low:.1f}&ndash;{100 * result.high:.1f}%)</span>'
+def score(value: float, partial: bool) -> str:
+  """A success: of tasks that are solved or not a percentage, of tasks with scores in between a number."""
+  return f"{value:.3f}" if partial else percent(value)
+
+
+def with_interval(result: Result, partial: bool = False) -> str:
+  text = score(result.success, partial)
+  if result.low is not None and result.low < result.high:
+    low, high = (f"{x:.3f}" if partial else f"{100 * x:.1f}" for x in (result.low, result.high))
+    text += f' <span class="interval">({low}&ndash;{high}{"" if partial else "%"})</span>'
   return text
 
 
@@ -64,7 +70,23 @@ def section(title: str, body: str, note: str = "") -> str:
   return f"<section><h2>{title}</h2>{note}{body}</section>"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], kind: str = "") -> str:
+  """`kind`: "texts" for cells that are not numbers."""
   lines = [f"<tr><th scope=row>{row[0]}</th>{''.join(f'<td>{cell}</td>' for cell in row[1:])}</tr>" for row in rows]
   top = "".join(f"<th scope=col>{cell}</th>" for cell in head)
-  return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+  whole = f"<thead><tr>{top}</tr></thead><tbody>{''.join(lines)}</tbody>"
+  return f'<div class="scroll"><table class="{kind}">{whole}</table></div>'
+
+
+def bar(share: float) -> str:
+  """A share as a percentage with a bar."""
+  return f'<span class="share" style="--share: {min(share, 1):.4f}">{percent(share)}</span>'
+
+
+def strip(steps: Sequence[int], first: int, last: int) -> str:
+  """Where on the way from the first step to the last the given ones are."""
+  width = max(last - first + 1, 1)
+  marks = "".join(f'<rect x="{step - first}" width="1" height="1"/>' for step in dict.fromkeys(steps))
+  text = f"steps {steps[0]} to {steps[-1]}"
+  box = f'viewBox="0 0 {width} 1" preserveAspectRatio="none"'
+  return f'<svg class="strip" {box} role="img" aria-label="{text}">{marks}</svg>'
