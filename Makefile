@@ -2,6 +2,7 @@
 # make test       the quick tests        make test-full   the slow ones and those that need a browser, test-hf, test-plan
 # make test-hf    models against transformers: installs torch (CPU) into a venv of its own
 # make test-plan  compiles for TPUs and GPUs that are not here: installs their compilers into a venv of its own
+# make bench      speed beside google-tunix and Hugging Face, in a venv of its own; bench-rollout, ... for one of them
 # make lint       format and lint check  make clean       removes what make has made
 
 # The demo counts its time from here, installation included.
@@ -16,7 +17,9 @@ PIP = $(VENV)/bin/python -m pip --disable-pip-version-check install --quiet --qu
 # Two processes: compiling, which is most of it, uses one core. A file's tests stay together and share what they compile.
 WORKERS = -n 2 --dist loadfile
 
-.PHONY: demo test test-full test-hf test-plan lint lock clean
+BENCHMARKS = rollout update trees scaling prefix
+
+.PHONY: demo test test-full test-hf test-plan bench bench-env $(BENCHMARKS:%=bench-%) lint lock clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed
@@ -53,8 +56,20 @@ $(VENV)/installed-dev: requirements-dev.lock $(VENV)/installed
 	$(PIP) -r requirements-dev.lock
 	touch $@
 
-# torch, and the compilers of chips, stay out of $(VENV), whose packages these two see.
-$(VENV)/installed-hf $(VENV)/installed-plan: $(VENV)/installed-%: requirements-%.lock $(VENV)/installed-dev
+bench-env: $(VENV)/installed-bench
+
+# Two cores measure one thing at a time: these targets are never run side by side.
+$(BENCHMARKS:%=bench-%): bench-%: $(VENV)/installed-bench
+	@mkdir -p benchmarks/results
+	JAX_PLATFORMS=cpu $(VENV)-bench/bin/python -m benchmarks.$* > benchmarks/results/$*.txt
+	@tail -n 1 benchmarks/results/$*.txt > benchmarks/results/$*.json
+	@cat benchmarks/results/$*.txt
+
+bench: $(VENV)/installed-bench
+	for one in $(BENCHMARKS); do $(MAKE) bench-$$one || exit 1; done
+
+# torch, google-tunix, and the compilers of chips, stay out of $(VENV), whose packages these see.
+$(VENV)/installed-hf $(VENV)/installed-plan $(VENV)/installed-bench: $(VENV)/installed-%: requirements-%.lock $(VENV)/installed-dev
 	rm -rf $(VENV)-$*
 	$(VENV)/bin/python -m venv $(VENV)-$*
 	for own in $(VENV)-$*/lib/python*/site-packages; do \
@@ -80,5 +95,5 @@ lock:
 	rm -rf .venv-lock
 
 clean:
-	rm -rf $(VENV) $(VENV)-hf $(VENV)-plan .venv-lock build rao_jax.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-hf $(VENV)-plan $(VENV)-bench .venv-lock build rao_jax.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

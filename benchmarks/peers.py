@@ -1,4 +1,4 @@
-"""One model on three sides: ours, google-tunix's and Hugging Face's, with the same random weights. Needs .venv-bench."""
+"""One model on three sides, ours, google-tunix's and Hugging Face's, with the same random weights; for .venv-bench."""
 
 import pathlib
 import tempfile

@@ -48,6 +48,8 @@ from rao_jax.rollout.keys import fold_keys
 from rao_jax.rollout.protocol import CONTROLS, CUT_MARK, CompactProtocol, TurnProtocol, token_mask
 from rao_jax.rollout.scripted import demonstrate, texts
 from rao_jax.tokenizer import SentencePieceTokenizer, Tokenizer, train_sentencepiece
+from rao_jax.traces import read_traces
+from rao_jax.traces import texts as trace_texts
 from rao_jax.tree.credit import CreditOptions
 
 TOKENIZER_TREES = 64  # demonstrations that a tokenizer is trained on
@@ -289,13 +291,18 @@ def make_tokenizer(config, environment, caps, interpreter) -> SentencePieceToken
   """A tokenizer of bytes and the environment's pieces; where there are demonstrations, it learns more from a sample."""
   pieces = (*getattr(environment, "pieces", ()), CUT_MARK)
   first = train_sentencepiece([], CONTROLS, pieces, 0)
-  if not config.warm_start.tasks:
+  read = []
+  if config.warm_start.tasks:
+    wide = dataclasses.replace(caps, window=1 << 20, turn_tokens=1 << 14, output_tokens=1 << 14)
+    tasks = demonstration_tasks(config, environment, TOKENIZER_TREES)
+    script = demonstrator(config, environment)
+    read += texts(list(demonstrate(tasks, environment, script, wide, CompactProtocol(first), interpreter, config.seed)))
+  if config.warm_start.traces:
+    traces = read_traces(config.warm_start.traces)
+    read += trace_texts(traces[:: -(-len(traces) // TOKENIZER_TREES)])
+  if not read:
     return first
-  wide = dataclasses.replace(caps, window=1 << 20, turn_tokens=1 << 14, output_tokens=1 << 14)
-  tasks = demonstration_tasks(config, environment, TOKENIZER_TREES)
-  script = demonstrator(config, environment)
-  trees = demonstrate(tasks, environment, script, wide, CompactProtocol(first), interpreter, config.seed)
-  return train_sentencepiece(texts(list(trees)), CONTROLS, pieces, config.tokenizer.learned, config.tokenizer.prose)
+  return train_sentencepiece(read, CONTROLS, pieces, config.tokenizer.learned, config.tokenizer.prose)
 
 
 def demonstrator(config: ConfigDict, environment: Environment):

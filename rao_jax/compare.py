@@ -19,7 +19,7 @@ from tqdm import tqdm
 from rao_jax.report import write_report
 from rao_jax.report.data import order_difficulties
 
-SHOWN = ("step ", "evaluation at", "warm start", "going on", "test_")  # lines of a log that go to the terminal
+SHOWN = ("step ", "evaluation at", "warm start", "going on", "split ", "test_")  # lines of a log that go to the terminal
 CHECKPOINTS = ("warm_start", "last")  # that are tested
 
 

@@ -204,6 +204,7 @@ def base_config() -> ConfigDict:
   c.warm_start = ConfigDict()  # behaviour cloning before step 1
   c.warm_start.tokens = 0  # to train on; 0 skips the warm start
   c.warm_start.tasks = ConfigDict()  # split -> demonstrations of it
+  c.warm_start.traces = ""  # JSONL file, or pattern with *, of traces to clone as well; see docs/traces.md
   c.warm_start.demonstrator = "recursive"  # a name the environment knows
   c.warm_start.slips = ConfigDict()  # how it falls short
   c.warm_start.rate = 1e-3
@@ -347,10 +348,17 @@ def validate(c: ConfigDict) -> None:
       f"config.evaluation.every={c.evaluation.every}, but config.tasks.dev names no split to evaluate on: name one, "
       "e.g. config.tasks.dev.dev_medium = 50, or set it to 0"
     )
-  if c.warm_start.tokens and not c.warm_start.tasks and not c.warm_start.from_workdir:
+  w = c.warm_start
+  if w.tokens and not (w.tasks or w.traces or w.from_workdir):
     raise ValueError(
-      f"config.warm_start.tokens={c.warm_start.tokens}, but config.warm_start.tasks names no demonstrations: name a "
-      "split, e.g. config.warm_start.tasks.train_easy = 100, or set it to 0"
+      f"config.warm_start.tokens={w.tokens}, but config.warm_start.tasks names no demonstrations: name a split, e.g. "
+      "config.warm_start.tasks.train_easy = 100, or a file of config.warm_start.traces, or set it to 0"
+    )
+  if w.traces and (w.from_workdir or not w.tokens):
+    why = f"config.warm_start.from_workdir={w.from_workdir}" if w.from_workdir else "config.warm_start.tokens=0"
+    raise ValueError(
+      f"config.warm_start.traces={w.traces} does nothing with {why}: unset it, or set tokens to those to train on and "
+      "leave from_workdir empty"
     )
   if c.agents and not c.tasks.test:
     raise ValueError(f"config.agents={tuple(c.agents)}, but config.tasks.test names no split to compare them on")

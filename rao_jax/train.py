@@ -40,10 +40,11 @@ from rao_jax.rollout.engine import Tree, record
 from rao_jax.rollout.frontier import Frontier
 from rao_jax.rollout.summary import tree_line, tree_metrics
 from rao_jax.screen import Clock, Screen, final_table
+from rao_jax.traces import read_traces
 from rao_jax.tree.buffer import TreeBuffer, TreeRecord, build, ladder
 from rao_jax.tree.credit import Credit, credit
 from rao_jax.warm_start import warm_start
-from rao_jax.workdir import claim, refuse_url
+from rao_jax.workdir import FINISHED, claim, refuse_url
 
 log = logging.getLogger(__name__)
 NOTHING_THERE = (
@@ -80,6 +81,8 @@ def train(
         refuse_url(asked)
         if resume and not (workdir / "config.json").exists():
           raise FileNotFoundError(NOTHING_THERE.format(workdir))
+        if config.warm_start.traces and not (workdir / "warm_start").exists():
+          read_traces(config.warm_start.traces)  # what is wrong in them is said now, not after compiling
       if lock := first_then_others(lambda: claim(workdir, config)):
         stack.callback(lock.close)
       run = first_then_others(lambda: make_run(config, workdir))
@@ -95,6 +98,8 @@ def train(
       screen.line(memory_report(run, learner, frontier, time.monotonic() - started))
       if dry_run:
         return {}
+      if first():
+        (workdir / FINISHED).unlink(missing_ok=True)
       restored = checkpoints.restore(learner.abstract)
       if resume and restored is None:
         raise FileNotFoundError(NOTHING_THERE.format(workdir))
@@ -120,6 +125,9 @@ def train(
     screen.line(final_table(summary))
     if config.log.report and first():
       write_report([workdir], workdir / "report.html")
+    checkpoints.wait()
+    if first():
+      (workdir / FINISHED).write_text(json.dumps(summary))
     return summary
 
 

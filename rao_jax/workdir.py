@@ -21,6 +21,7 @@ from rao_jax.processes import first
 
 LOCK = "lock"
 STARTS = "starts.jsonl"
+FINISHED = "finished.json"  # the summary of a run that has come to its end; gone while a later start goes on
 # What may change on the way: how long to go on, how to report and how to reach the judge.
 MAY_CHANGE = (
   "steps", "sampled_tokens", "max_seconds", "evaluation", "checkpoint", "log", "compile_cache", "judge.in_flight",
@@ -81,6 +82,18 @@ def take_lock(workdir: pathlib.Path) -> TextIO:
   lock.write(f"process {os.getpid()} on {platform.node()}")
   lock.flush()
   return lock
+
+
+def in_use(workdir: pathlib.Path) -> bool:
+  """Whether a run is at work there. A run that claims the workdir in this very moment may be refused by the look."""
+  try:
+    with (workdir / LOCK).open("r+") as lock:
+      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except FileNotFoundError:
+    return False
+  except BlockingIOError:
+    return True
+  return False
 
 
 def start_record(config: ConfigDict) -> dict[str, Any]:

@@ -91,3 +91,6 @@ class Environment(Protocol):
 
     What Python there is and how to answer is told by `rollout/instructions.py`.
     """
+
+  def task_from(self, text: str) -> Task:
+    """The task that a user's own words ask for (`python -m rao_jax.solve`); a ValueError says how to ask."""

@@ -11,7 +11,7 @@ on the rows that each kind of program has to hold, and all `run` the same progra
 
 import collections
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
@@ -22,7 +22,7 @@ from rao_jax.policy.transformer import Params, PolicyConfig
 from rao_jax.rollout.engine import Node, Tree
 from rao_jax.rollout.generate import Rows
 from rao_jax.rollout.keys import fold_keys
-from rao_jax.rollout.programs import trace_rollout
+from rao_jax.rollout.programs import ProgramName, trace_rollout
 from rao_jax.rollout.slots import Admission, HostCaches, Slots
 
 Kind = tuple[str, int]  # of a program, and what its name says of lengths
@@ -92,13 +92,16 @@ class Frontier:
       config, rules, end_token, self.row_ladder, self.cache_ladder, self.steps, self.chunk, total,
       suspend == "host", prefix,
     )  # fmt: skip
-    self.programs = {name: one.lower().compile() for name, one in traced.items()}
+    self.programs = self._compiled(traced)
     order = {kind: i for i, kind in enumerate(("save", "load", "prefill", "extend", "decode"))}
     kinds = {(kind, S) for kind, _, S in self.programs if kind in order}
     self._kinds: list[Kind] = sorted(kinds, key=lambda k: (order[k[0]], k[1]))
     self._prefix, self._shared = list(prefix), None
     self._left_out: set[Node] = set()  # by the last plan, though they were ready
     fold_keys(np.zeros(2, np.uint32), [0])  # compiles the one program for keys
+
+  def _compiled(self, traced: dict[ProgramName, jax.stages.Traced]) -> dict[ProgramName, Callable]:
+    return {name: one.lower().compile() for name, one in traced.items()}
 
   def begin(self, params: Params) -> None:
     """Computes the shared prefix, with parameters that all runs up to the next `begin` are given."""

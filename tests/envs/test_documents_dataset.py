@@ -14,6 +14,7 @@ import pytest
 from rao_jax.envs.base import Task
 from rao_jax.envs.documents import dataset, plays
 from rao_jax.envs.documents.dataset import CONFIGS, LENGTHS, PlayQuestionsConfig, abridge, draw_tasks
+from rao_jax.envs.documents.factory import PlayDocuments
 from rao_jax.envs.documents.plays import Play, Speech
 from rao_jax.envs.documents.questions import gold, parse
 from tests.envs.documents_archive import archive  # noqa: F401 (a fixture)
@@ -220,3 +221,17 @@ def test_two_processes_that_need_the_data_set_at_once_both_get_it(archive, tmp_p
   code = f"from rao_jax.envs.documents import dataset; print(len({load}))"
   both = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
   assert [process.communicate(timeout=120)[0].split()[-1] for process in both] == ["200", "200"]
+
+
+def test_a_question_in_words_is_asked_of_a_document_of_a_split(data_dir):
+  world = PlayDocuments(data_dir, CONFIG)
+  task, other = world.task_from("Who speaks most often? @ dev_half/3"), world.tasks("dev_half")[3]
+  assert task.data == other.data | {"question": "most"} and task.difficulty == "half"
+  assert world.task_from("tally").data == world.tasks("dev_2x")[0].data | {"question": "tally"}
+  for words, said in (
+    ("why?", r"'why\?' is no question that has an answer: ask one of count NAME; tally; most; .*compare NAME, NAME"),
+    ("most @ dev_half/999", "split dev_half has 20 documents, the last is dev_half/19"),
+    ("most @ dev_half", "named by its split and number, as 'most @ dev_8x/3'"),
+  ):
+    with pytest.raises(ValueError, match=said):
+      world.task_from(words)

@@ -7,6 +7,7 @@ from typing import Any
 from rao_jax.envs.base import Demonstrator, Task
 from rao_jax.envs.documents import dataset, oolong, script
 from rao_jax.envs.documents.env import Document, Documents
+from rao_jax.envs.documents.questions import KINDS, NAMES, compact, parse
 
 DEMONSTRATORS = {"recursive": script.recursive, "inline": script.inline, "search": script.search}
 
@@ -30,6 +31,22 @@ class PlayDocuments(Documents):
   def tasks(self, split: str) -> Sequence[Task]:
     """See `Environment`."""
     return dataset.load_tasks(self._data_dir, self._dataset, split)
+
+  def task_from(self, text: str) -> Task:
+    """See `Environment`: `most @ dev_8x/3` asks the fourth document of dev_8x; `most` alone the first of dev_2x."""
+    asked, _, place = text.partition("@")
+    split, _, number = (place.strip() or "dev_2x/0").rpartition("/")
+    if not number.isdecimal():
+      raise ValueError(f"{text!r}: a document is named by its split and number, as 'most @ dev_8x/3'")
+    source = self.tasks(split)
+    if int(number) >= len(source):
+      raise ValueError(f"{text!r}: split {split} has {len(source)} documents, the last is {split}/{len(source) - 1}")
+    question = parse(asked)
+    if question is None and not self.free_goals:
+      forms = [" ".join([kind, ", ".join(["NAME"] * NAMES.get(kind, 0))]).strip() for kind in KINDS]
+      raise ValueError(f"{asked.strip()!r} is no question that has an answer: ask one of {'; '.join(forms)}")
+    task, words = source[int(number)], compact(question) if question else asked.strip()
+    return Task(f"{task.id}: {words}", task.difficulty, task.data | {"question": words})
 
   def document(self, task: Task) -> Document:
     """See `Documents`."""

@@ -1,12 +1,15 @@
 """TextCraft-Synth as a run gets it by name: the world, its data set, its demonstrators."""
 
 import functools
+import re
 from collections.abc import Sequence
 
 from rao_jax.envs import storage
 from rao_jax.envs.base import Demonstrator, Task
 from rao_jax.envs.textcraft import dataset, script
 from rao_jax.envs.textcraft.env import TextCraft
+from rao_jax.envs.textcraft.tasks import WORLD_SEEDS, asked_task
+from rao_jax.envs.textcraft.world import cached_world
 
 DEMONSTRATORS = {"recursive": script.recursive, "inline": script.inline}
 
@@ -41,6 +44,20 @@ class TextCraftSynth(TextCraft):
   def tasks(self, split: str) -> Sequence[Task]:
     """See `Environment`."""
     return storage.read_split(self._builder, split)
+
+  def task_from(self, text: str) -> Task:
+    """See `Environment`: `craft 2 of m0_i4, 1 of c1_i2 in world 7`.
+
+    The world that is not named is the benchmark's, or with the data set `small` that of its first dev tasks.
+    """
+    config = self._builder.builder_config
+    named = re.search(r"\bin world (\d+)\b", text)
+    if isinstance(config, dataset.SmallConfig):
+      seed = WORLD_SEEDS["dev"][0]
+      key = (config.items_per_tier, config.profiles["dev"][0])
+    else:
+      seed, key = dataset.SEED, (dataset.ITEMS_PER_TIER, "full")
+    return asked_task(cached_world(int(named[1]) if named else seed, *key), text)
 
   def demonstrator(self, name: str, **slips: float) -> Demonstrator:
     """See `Environment`; `slips` are the fields of `script.Slips`."""

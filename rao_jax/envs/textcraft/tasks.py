@@ -4,7 +4,9 @@ A task's stock is finite: what its target costs, up to half as much again, and a
 """
 
 import dataclasses
+import difflib
 import random
+import re
 from collections import Counter
 from typing import Any
 
@@ -40,7 +42,7 @@ def sample_task(split: str, difficulty: str, seed: int, items_per_tier: int = 10
   world = world_lib.cached_world(seeds[rng.randrange(len(seeds))], items_per_tier, profile)
   candidates = _candidates(world, difficulty)
   while True:
-    task = _make_task(world, difficulty, _draw_target(candidates, difficulty, rng), rng, f"{split}.{seed}")
+    task = _make_task(world, difficulty, dict([_draw_target(candidates, difficulty, rng)]), rng, f"{split}.{seed}")
     if task is not None:
       return task
 
@@ -69,10 +71,41 @@ def make_tasks(
     if target in seen:
       continue
     seen.add(target)
-    task = _make_task(world, difficulty, target, rng, f"{split}.{world.seed}.{len(kept)}")
+    task = _make_task(world, difficulty, dict([target]), rng, f"{split}.{world.seed}.{len(kept)}")
     if task is not None:
       kept.append(task)
   return kept
+
+
+_ASKED = re.compile(r"(?:\b(\d+)\s*x?\s+(?:of\s+)?(?:items?\s+)?)?\b([a-z]\w*_\w+)")  # every item has a _ in its name
+
+
+def asked_task(world: World, text: str) -> Task:
+  """The task that a text asks for: `craft 2 of m0_i3`, `2x m0_i3, 1x c1_i2`; its stock follows from the text.
+
+  Raises:
+    ValueError: it says what the world has instead.
+  """
+  wanted = Counter()
+  for units, item in _ASKED.findall(text):
+    if item not in world.recipes:
+      near = difflib.get_close_matches(item, world.recipes, 3) or [world.tier(tier)[0] for tier in (2, 4, 7)]
+      raise ValueError(f"world {world.seed} can craft no {item!r}: it can craft {', '.join(near)}, ...")
+    wanted[item] += int(units or 1)
+  if not wanted or not all(0 < units <= 1000 for units in wanted.values()):
+    raise ValueError(
+      f"{text!r} asks for nothing to craft: name items of world {world.seed}, 1 to 1000 of each, as "
+      f"'craft 2 of {world.tier(4)[0]}'"
+    )
+  tier = max(map(world.depth, wanted))
+  difficulty = next(name for name, bounds in DIFFICULTIES.items() if tier <= bounds.max_depth)
+  suffix = "asked." + ".".join(f"{units}_{item}" for item, units in wanted.items())
+  rng = _rng("asked", world.seed, suffix)
+  tries = (_make_task(world, difficulty, dict(wanted), rng, f"{world.seed}.{suffix}") for _ in range(30))
+  task = next(filter(None, tries), None)
+  if task is None:
+    raise ValueError(f"{text!r}: no stock of world {world.seed} suffices: ask for less")
+  return task
 
 
 def split_targets(world: World) -> dict[str, list[str]]:
@@ -160,9 +193,8 @@ def _draw_target(candidates: list[str], difficulty: str, rng: random.Random) -> 
   return rng.choice(candidates), rng.randint(1, DIFFICULTIES[difficulty].max_count)
 
 
-def _make_task(world: World, difficulty: str, target: tuple[str, int], rng: random.Random, suffix: str) -> Task | None:
-  """The task of one target, with a stock drawn for it; None where the plan does not work out."""
-  targets = dict([target])
+def _make_task(world: World, difficulty: str, targets: dict[str, int], rng: random.Random, suffix: str) -> Task | None:
+  """The task of some targets, with a stock drawn for them; None where the plan does not work out."""
   inventory = {
     base: units + rng.randint(0, max(1, units // 2)) for base, units in material_cost(world, targets).items()
   }
@@ -179,6 +211,6 @@ def _make_task(world: World, difficulty: str, target: tuple[str, int], rng: rand
     "targets": targets,
     "inventory": inventory,
     "gold": [[item, units] for item, units in gold],
-    "max_depth": world.depth(target[0]),
+    "max_depth": max(map(world.depth, targets)),
   }
   return Task(f"textcraft_synth.{world.profile}.{difficulty}.{suffix}", difficulty, data)
