@@ -19,7 +19,8 @@ from tqdm import tqdm
 from rao_jax.report import write_report
 from rao_jax.report.data import order_difficulties
 
-SHOWN = ("step ", "evaluation at", "warm start", "going on", "split ", "test_")  # lines of a log that go to the terminal
+# Lines of a log that go to the terminal.
+SHOWN = ("step ", "evaluation at", "warm start", "going on", "split ", "test_")
 CHECKPOINTS = ("warm_start", "last")  # that are tested
 
 

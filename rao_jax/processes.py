@@ -159,7 +159,7 @@ def start(f: flags.FlagValues) -> None:
     return
   if given and len(given) < len(by_hand):
     raise app.UsageError("--coordinator, --num_processes and --process_id need each other: give all three, or none")
-  jax.config.update("jax_enable_preemption_service", False)  # it takes SIGTERM for itself, which interrupt.py listens to
+  jax.config.update("jax_enable_preemption_service", False)  # it would take SIGTERM, which interrupt.py listens to
   try:
     jax.distributed.initialize(**by_hand, heartbeat_timeout_seconds=f.heartbeat, shutdown_timeout_seconds=f.heartbeat)
   except ValueError as e:

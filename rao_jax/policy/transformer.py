@@ -406,7 +406,7 @@ def taken_apart(stack: Any, config: PolicyConfig) -> Any:
 
   What a loop reads of a stack is copied at every step: XLA neither moves the slices out of it nor reads through them.
   """
-  return [jax.tree.map(lambda x: x[i], stack) for i in range(config.layers)] if config.unroll else stack
+  return [jax.tree.map(lambda x, i=i: x[i], stack) for i in range(config.layers)] if config.unroll else stack
 
 
 def logits_of(params: Params, config: PolicyConfig, hidden: jax.Array) -> jax.Array:
