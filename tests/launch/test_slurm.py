@@ -64,3 +64,31 @@ def kill_a_task(job: str) -> bool:
       os.kill(int(pid), signal.SIGKILL)
       return True
   return False
+
+
+def test_a_sweep_is_an_array_that_is_submitted_once(cluster, tmp_path):
+  env = {key: value for key, value in os.environ.items() if key != "XLA_FLAGS"}
+  env |= dict(JAX_PLATFORMS="cpu", PYTHONPATH=str(ROOT), PYTHON=sys.executable, SWEPT_CACHE=str(tmp_path / "cache"))
+  words = [
+    sys.executable, "launch/sweep.py", "--experiment=tests/launch/swept.py", f"--workdir={tmp_path}/s", "--slots=2",
+    "--backend=slurm", *(f"--option={o}" for o in ("--ntasks-per-node=1", "--gpus-per-node=0")),
+  ]  # fmt: skip
+  run = lambda *more: subprocess.run([*words, *more], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+  jobs = lambda: said("squeue", "--noheader", "--format=%A %j").splitlines()
+  before = jobs()
+  submitted = run()
+  try:
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    assert "2 not begun" in submitted.stdout and "+ sbatch --job-name=rao-" in submitted.stdout
+    again = run()
+    assert again.returncode == 0 and "not begun" not in again.stdout and "+ sbatch" not in again.stdout
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline and set(jobs()) - set(before):
+      time.sleep(0.5)
+  finally:
+    for line in set(jobs()) - set(before):
+      subprocess.run(["scancel", line.split()[0]], capture_output=True)
+  done = run("--results")
+  assert "2 points" in done.stdout and "2 done" in done.stdout, done.stdout
+  assert len(list((tmp_path / "s").glob("array_*.txt"))) == 1
+  assert len(list((tmp_path / "s").glob("slurm_*.log"))) == 2
