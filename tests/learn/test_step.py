@@ -130,7 +130,7 @@ def accumulated(some: Learner, parts, scales):
   scales = tuple(np.float32(s) for s in scales)
   for rows in parts:
     program = some.programs["accumulate", rows.tokens.shape[1]]
-    acc = program(params, {}, acc, rows, scales, MASK, np.float32(TEMPERATURE), None)
+    acc = program(params, {}, acc, rows, scales, MASK, np.float32(TEMPERATURE), None, None, None)
   return jax.device_get(acc)
 
 

@@ -48,15 +48,15 @@ def decoded(config, params, tokens, extended, temperature):
   keys = np.asarray(jax.vmap(jax.random.key_data)(jax.random.split(jax.random.key(5), W)))
   pool = make_pool(config, W, S, rules)
   for at in range(0, extended, CHUNK):
-    pool = put(params, pool, slots, np.full(W, at, i32), tokens[row, at : at + CHUNK])
+    pool = put(params, pool, None, slots, np.zeros(W, i32), np.full(W, at, i32), tokens[row, at : at + CHUNK])
   token, logp = np.zeros(W, i32), np.zeros(W, np.float32)
   for at in range(extended, S, STEPS):
     here = (at <= place) & (place < at + STEPS)
     rows = Rows(
-      slots, np.full(W, at, i32), tokens[row, at : at + STEPS], np.where(here, place - at, STEPS).astype(i32),
-      (place >= at).astype(i32), keys,
+      slots, np.zeros(W, i32), np.full(W, at, i32), tokens[row, at : at + STEPS],
+      np.where(here, place - at, STEPS).astype(i32), (place >= at).astype(i32), keys,
     )  # fmt: skip
-    pool, out = step(params, pool, rows, mask, np.float32(temperature))
+    pool, out = step(params, pool, None, rows, mask, np.float32(temperature))
     assert np.array_equal(np.asarray(out.sampled).sum(1), here)
     token[here], logp[here] = (np.asarray(x)[here, place[here] - at] for x in (out.token, out.logp))
   return row, place, token, logp
