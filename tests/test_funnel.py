@@ -7,7 +7,8 @@ import pytest
 from rao_jax.metrics import read_metrics
 from rao_jax.rollout.engine import Tree, record
 from rao_jax.rollout.scripted import play
-from rao_jax.train import credit_metrics, funnel, train
+from rao_jax.step_metrics import credit_metrics, funnel
+from rao_jax.train import train
 from rao_jax.tree.buffer import build
 from rao_jax.tree.credit import CreditOptions, credit
 from tests.rollout.logged import TASK, WIDE, Logged, agents

@@ -12,7 +12,7 @@ from rao_jax.report import evaluations, overview, sections
 from rao_jax.report.data import Run, by_seed, read_runs, results
 from rao_jax.report.figures import Figures
 from rao_jax.report.markup import script_json, section
-from rao_jax.report.pack import choose, compress, pack_trees
+from rao_jax.report.pack import PAGE_BYTES, choose, compress, pack_trees
 from rao_jax.report.trees import find
 
 # Everything is inline; the browser is told to fetch nothing at all.
@@ -48,14 +48,16 @@ def write_report(
   new.replace(out)
 
 
-def render(runs: Sequence[Run], summary: Mapping[str, Any] | None = None, tree: str | None = None) -> str:
-  """The page as a string."""
+def render(
+  runs: Sequence[Run], summary: Mapping[str, Any] | None = None, tree: str | None = None, room: int = PAGE_BYTES
+) -> str:
+  """The page as a string, with trees of `room` bytes of dump lines at most, and the one that is asked for."""
   experiments, figures = by_seed(runs), Figures()
   found = results(summary, experiments)
   partial = any(run.trees.partial for run in runs)
   summary = summary or {}
   asked = find(runs[0].trees.trees, tree) if tree else None
-  index, chunks = pack_trees(choose({run.name: run.trees.trees for run in runs}, asked))
+  index, chunks = pack_trees(choose({run.name: run.trees.trees for run in runs}, asked, room))
   left_out = sum(len(run.trees.trees) for run in runs) - len(index)
   folder = importlib.resources.files("rao_jax.report")
   asset = lambda name: folder.joinpath(name).read_text(encoding="utf-8")

@@ -122,11 +122,10 @@ class GuardedInterpreter:
       return "died", None
 
   def _called(self, call: Call, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
-    try:
+    with contextlib.ExitStack() as failed:
+      failed.callback(self._replace)  # it would wait for an answer that does not come
       answer = call(name, args, kwargs)
-    except BaseException:
-      self._replace()  # it waits for an answer that will not come
-      raise
+      failed.pop_all()
     return answer if isinstance(answer, Show) else plain(answer)
 
 

@@ -11,7 +11,7 @@ import zlib
 import pytest
 
 from rao_jax.report import __main__ as cli
-from rao_jax.report import data, overview, pack, page, write_report
+from rao_jax.report import data, overview, page, write_report
 from tests.report.fakes import HOSTILE, SUMMARY, fake_demo, fake_run, fake_tree
 
 
@@ -248,12 +248,11 @@ def test_command_line_prints_a_tree_and_an_agent(tmp_path, capsys):
     assert told in capsys.readouterr().err
 
 
-def test_a_tree_that_is_asked_for_is_on_the_page_whatever_its_size(tmp_path, monkeypatch):
+def test_a_tree_that_is_asked_for_is_on_the_page_whatever_its_size(tmp_path):
   runs = fake_demo(tmp_path)
   text = page.render(data.read_runs(runs), None, "test/3")
   assert page_data(text)["first"] == ["recursive", "test/3"]
-  monkeypatch.setattr("rao_jax.report.page.choose", lambda runs, first: pack.choose(runs, first, room=0))
-  text = page.render(data.read_runs(runs), None, "test/3")
+  text = page.render(data.read_runs(runs), None, "test/3", room=0)
   assert [entry["id"] for entry in page_data(text)["index"]] == ["test/3"]
   assert "12 more trees of the dumps had no room" in text
   with pytest.raises(ValueError, match="no tree test/99"):
