@@ -263,9 +263,11 @@ def test_the_example_of_the_answer_is_one(interpreter):
   assert CHAT.cell([*CHAT.tokenizer.encode(told[told.index("<thought>\n") :]), CHAT.end]) == "x = 1 + 1\nprint(x)"
 
 
+@pytest.mark.hf  # jinja2 comes with transformers
 @pytest.mark.registry
 def test_smollm2_turns_are_those_of_its_own_template():
-  jinja2 = pytest.importorskip("jinja2")
+  import jinja2
+
   from rao_jax.policy.gguf import open_gguf
 
   tokenizer = smollm2.tokenizer()
