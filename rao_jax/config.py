@@ -150,6 +150,7 @@ def base_config() -> ConfigDict:
 
   c.credit = ConfigDict()  # the paper's rule by default; see tree/credit.py
   c.credit.delegation_bonus = 0.0  # lambda
+  c.credit.bonus = "rate"  # of the children that succeed; "count", their number, rewards launching for its own sake
   c.credit.baseline = "leave_one_out"
   c.credit.leaf_scale = False
   c.credit.depth_weighting = True

@@ -3,17 +3,19 @@
 import math
 
 
-def node_rewards(success, parent, valid, delegation_bonus, leaf_scale=False):
+def node_rewards(success, parent, valid, delegation_bonus, leaf_scale=False, bonus="rate"):
   rewards = []
   for n in range(len(success)):
     if not valid[n]:
       rewards.append(0.0)
       continue
     children = [c for c in range(len(success)) if valid[c] and parent[c] == n]
-    bonus = sum(success[c] for c in children) / len(children) if children else 0.0
+    gained = sum(success[c] for c in children)
+    if children and bonus == "rate":
+      gained /= len(children)
     if leaf_scale and not children:
-      bonus = success[n]
-    rewards.append(success[n] + delegation_bonus * bonus)
+      gained = success[n]
+    rewards.append(success[n] + delegation_bonus * gained)
   return rewards
 
 
@@ -62,6 +64,7 @@ def credit(
   baseline="leave_one_out",
   sparse=False,
   leaf_scale=False,
+  bonus="rate",
   depth_weighting=True,
   depth_weight_cap=None,
 ):
@@ -85,7 +88,7 @@ def credit(
         success[n] = root_success
       if not any(record.nodes[n - first].is_action):
         success[n] = 0.0
-  reward = node_rewards(success, parent, valid, delegation_bonus, leaf_scale)
+  reward = node_rewards(success, parent, valid, delegation_bonus, leaf_scale, bonus)
   rule = {"leave_one_out": leave_one_out, "group_mean": group_mean}[baseline]
   baselines = rule([reward[r] for r in roots], [t.group for t in trees], [t.valid for t in trees])
   advantage = advantages(reward, tree, baselines, trained)

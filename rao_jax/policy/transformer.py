@@ -438,7 +438,7 @@ def packed_hidden(
 
   def attention(q, k, v, shared, window):
     masks = within(before, positions, at_prefix, window), within(own, at, at, window)
-    return attend(q, [(shared.k, shared.v, masks[0]), (k, v, masks[1])]), None
+    return attend(q, [(shared.k.swapaxes(1, 2), shared.v, masks[0]), (k.swapaxes(2, 3), v, masks[1])]), None
 
   return hidden_states(params, config, tokens, positions, attention, prefix, rules)[0]
 

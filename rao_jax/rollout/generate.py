@@ -17,7 +17,7 @@ from rao_jax.policy.attention import attend, within
 from rao_jax.policy.cache import CachePool, put_chunk, take_rows
 from rao_jax.policy.causal import causal_attention
 from rao_jax.policy.prefix import Prefix
-from rao_jax.policy.sampling import masked_logits
+from rao_jax.policy.sampling import first_greatest, masked_logits
 from rao_jax.policy.transformer import Params, PolicyConfig, hidden_states, logits_of, taken_apart
 
 
@@ -91,8 +91,9 @@ def decode(
   at_cache = at_cache + rows.prefix[:, None]
   before = prefix_block(shared, rows.prefix, 1)
   scale = jnp.where(temperature > 0, temperature, 1.0)
-  chunk_shape = (config.layers, W, config.kv_heads, steps, config.head_size)
-  chunk = CachePool(jnp.zeros(chunk_shape, config.dtype), jnp.zeros(chunk_shape, config.dtype))
+  cache = cache.replace(k=cache.k.swapaxes(3, 4))  # once a slice: `attend` reads keys with their positions last
+  empty = jnp.zeros((config.layers, W, config.kv_heads, steps, config.head_size), config.dtype)
+  chunk = CachePool(empty.swapaxes(3, 4), empty)
   blocks, cache, shared, chunk = (taken_apart(x, config) for x in (params["blocks"], cache, shared, chunk))
   params = params | {"blocks": blocks}
 
@@ -105,7 +106,8 @@ def decode(
     def attention(q, k, v, layer_caches, window):
       main, part, layer_prefix = layer_caches
       part = CachePool(
-        jax.lax.dynamic_update_slice_in_dim(part.k, k, j, 2), jax.lax.dynamic_update_slice_in_dim(part.v, v, j, 2)
+        jax.lax.dynamic_update_slice_in_dim(part.k, k.swapaxes(2, 3), j, 3),
+        jax.lax.dynamic_update_slice_in_dim(part.v, v, j, 2),
       )
       masks = within(seen, at, at_cache, window), within(own, at, at_own, window)
       blocks = [(main.k, main.v, masks[0]), (part.k, part.v, masks[1])]
@@ -118,7 +120,7 @@ def decode(
     noise = jax.vmap(lambda key, at: jax.random.gumbel(jax.random.fold_in(key, at), logits.shape[1:]))(
       jax.random.wrap_key_data(rows.key), first + j + 1
     )
-    drawn = jnp.argmax(logps + (temperature > 0) * noise, -1).astype(jnp.int32)
+    drawn = first_greatest(logps + (temperature > 0) * noise)
     logp = jnp.take_along_axis(logps, drawn[:, None], 1)[:, 0]
     samples = live & (j >= rows.sample_from)
     room = room - samples
@@ -130,6 +132,7 @@ def decode(
   (chunk, *_), (token, logp, sampled, fed) = jax.lax.scan(step, start, jnp.arange(steps))
   if config.unroll:
     chunk = jax.tree.map(lambda *layers: jnp.stack(layers), *chunk)
+  chunk = chunk.replace(k=chunk.k.swapaxes(3, 4))
   pool = put_chunk(pool, rows.slot, rows.length, chunk, rules)
   return pool, Slice(token.T, logp.T, sampled.T, fed.sum(0, dtype=jnp.int32))
 
@@ -148,7 +151,7 @@ def prefix_block(shared: Prefix | None, length: jax.Array, queries: int) -> Call
     return lambda *_: []
   at = jnp.arange(shared.k.shape[2])[None]
   seen = jnp.broadcast_to((at < length[:, None])[:, None, :], (len(length), queries, at.shape[1]))
-  return lambda prefix, positions, window: [(prefix.k, prefix.v, within(seen, positions, at, window))]
+  return lambda prefix, positions, window: [(prefix.k.swapaxes(1, 2), prefix.v, within(seen, positions, at, window))]
 
 
 def prefill(
@@ -175,7 +178,7 @@ def prefill(
 
     def attention(q, k, v, layer_prefix, window):
       own = within(causal, positions, positions, window)
-      return attend(q, [*before(layer_prefix, positions, window), (k, v, own)]), CachePool(k, v)
+      return attend(q, [*before(layer_prefix, positions, window), (k.swapaxes(2, 3), v, own)]), CachePool(k, v)
 
   _, chunk = hidden_states(params, config, tokens, positions, attention, shared, rules)
   return put_chunk(pool, slot, jnp.zeros(W, jnp.int32), chunk, rules)
@@ -208,7 +211,7 @@ def extend(
   def attention(q, k, v, layer_caches, window):
     main, layer_prefix = layer_caches
     masks = within(seen, positions, at_cache, window), within(causal, positions, positions, window)
-    blocks = [(main.k, main.v, masks[0]), (k, v, masks[1])]
+    blocks = [(main.k.swapaxes(2, 3), main.v, masks[0]), (k.swapaxes(2, 3), v, masks[1])]
     return attend(q, before(layer_prefix, positions, window) + blocks), CachePool(k, v)
 
   _, chunk = hidden_states(params, config, tokens, positions, attention, (cache, shared), rules)

@@ -19,7 +19,7 @@ from rao_jax.tree.buffer import TreeBuffer, trained_nodes, valid_nodes
 NO_BASELINE = float(np.finfo(np.float32).max)
 
 
-def node_rewards(success, parent, valid, delegation_bonus, leaf_scale=False):
+def node_rewards(success, parent, valid, delegation_bonus, leaf_scale=False, bonus="rate"):
   """Local reward of every node: own success plus a bonus for its children's success rate.
 
   R[n] = s[n] + lambda * mean_{c : parent[c] = n} s[c]          (arXiv 2605.06639, Eq. 1)
@@ -31,6 +31,8 @@ def node_rewards(success, parent, valid, delegation_bonus, leaf_scale=False):
     delegation_bonus: lambda >= 0.
     leaf_scale: departs from the paper: a node without children gets R = s + lambda * s, so that leaves and parents
       share one scale (else a perfect leaf is lambda short of a perfect parent). Static.
+    bonus: "rate", the mean of the children's success, or, which departs from the paper, "count", their sum: a parent
+      then gains by launching more. Static.
   Returns:
     f32[N], 0 at invalid nodes; without children the bonus is 0.
   """
@@ -40,10 +42,10 @@ def node_rewards(success, parent, valid, delegation_bonus, leaf_scale=False):
   slot = jnp.where(is_child, parent, N)  # a last slot takes what is no child
   total = jax.ops.segment_sum(success, slot, N + 1)[:N]
   count = jax.ops.segment_sum(is_child.astype(success.dtype), slot, N + 1)[:N]
-  bonus = total / jnp.maximum(count, 1)
+  gained = total / jnp.maximum(count, 1) if bonus == "rate" else total
   if leaf_scale:
-    bonus = jnp.where(count == 0, success, bonus)
-  return jnp.where(valid, success + delegation_bonus * bonus, 0)
+    gained = jnp.where(count == 0, success, gained)
+  return jnp.where(valid, success + delegation_bonus * gained, 0)
 
 
 def leave_one_out(root_reward, group, valid):
@@ -132,6 +134,7 @@ class CreditOptions:
   Attributes:
     max_depth: deepest depth that the rollout opens, inclusive.
     delegation_bonus: lambda of the node reward.
+    bonus: what it multiplies, `rate` or `count` (which can be farmed); see `node_rewards`.
     baseline: `leave_one_out`, or `group_mean` (biased).
     sparse: every node takes its root's success, before the bonus.
     leaf_scale: leaves get `s + lambda * s`; see `node_rewards`.
@@ -141,6 +144,7 @@ class CreditOptions:
 
   max_depth: int
   delegation_bonus: float = 0.0
+  bonus: str = "rate"
   baseline: str = "leave_one_out"
   sparse: bool = False
   leaf_scale: bool = False
@@ -150,6 +154,10 @@ class CreditOptions:
   def __post_init__(self):
     if self.baseline not in ("leave_one_out", "group_mean"):
       raise ValueError(f"baseline={self.baseline!r}: choose 'leave_one_out' or 'group_mean'")
+    if self.bonus not in ("rate", "count"):
+      raise ValueError(f"bonus={self.bonus!r}: choose 'rate' or 'count'")
+    if self.bonus == "count" and self.delegation_bonus == 0:
+      raise ValueError("bonus='count' does nothing with delegation_bonus=0: leave it at 'rate' or set the bonus")
     if self.delegation_bonus < 0:
       raise ValueError(f"delegation_bonus={self.delegation_bonus} must not be negative")
     if self.leaf_scale and self.delegation_bonus == 0:
@@ -199,7 +207,7 @@ def _credit(buffer: TreeBuffer, options: CreditOptions) -> Credit:
   valid, trained = valid_nodes(buffer), trained_nodes(buffer)
   success = buffer.success[buffer.root][buffer.tree] if options.sparse else buffer.success
   success = jnp.where(buffer.sampled > 0, success, 0)  # a child that sampled nothing did not succeed
-  reward = node_rewards(success, buffer.parent, valid, options.delegation_bonus, options.leaf_scale)
+  reward = node_rewards(success, buffer.parent, valid, options.delegation_bonus, options.leaf_scale, options.bonus)
   baseline_rule = leave_one_out if options.baseline == "leave_one_out" else group_mean
   baseline = baseline_rule(reward[buffer.root], buffer.group, buffer.tree_valid)
   advantage = advantages(reward, buffer.tree, baseline, trained)

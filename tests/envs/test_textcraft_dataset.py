@@ -164,7 +164,7 @@ def test_a_wheel_that_is_not_the_published_one_is_refused_by_digest(tmp_path):
 
 
 def test_unknown_data_sets_and_options_name_the_known_ones(tmp_path):
-  with pytest.raises(ValueError, match=r"'small', 'canonical', 'generated'\], or generated_<seed>"):
+  with pytest.raises(ValueError, match=r"'small', 'practice', 'canonical', 'generated'\], or generated_<seed>"):
     build(str(tmp_path), "full")
 
 
@@ -188,3 +188,14 @@ def test_data_set_reads_back_what_was_drawn(tmp_path):
     tasks[200]
   with pytest.raises(ValueError, match="dev_hard"):
     load_tasks(str(tmp_path), "small", "dev_hardest")
+
+
+def test_amounts_of_practice_span_orders_of_magnitude_and_another_data_set_is_read_by_its_name(tmp_path):
+  tasks = load_tasks(str(tmp_path), "generated", "practice-train_easy")[:]
+  amounts = [units for task in tasks for units in task.data["targets"].values()]
+  assert len(tasks) == 1200 and min(amounts) == 1 and 1500 < max(amounts) <= 2000
+  for low, high in itertools.pairwise((1, 10, 100, 1000)):
+    assert 0.2 < sum(low <= n < high for n in amounts) / len(amounts) < 0.4  # log 10 / log 2001 = 0.30
+  assert {task.data["profile"] for task in tasks} == {"full", "full_shuffled"}
+  asked = load_tasks(str(tmp_path), "practice", "dev_hard")[:]
+  assert max(units for task in asked for units in task.data["targets"].values()) == 2  # as the benchmark asks

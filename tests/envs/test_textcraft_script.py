@@ -96,6 +96,19 @@ def test_a_refused_launch_is_done_by_hand():
   ]
 
 
+def test_small_ingredients_are_made_alone_and_large_ones_by_launch():
+  alone = script.recursive(goal(m5_i4=3), random.Random(0), script.Slips(alone=2))
+  info = 'm5_i4*2={"m3_i3":2,"m1_i1":1,"m0_ore":1}'
+  assert talk(alone, info, "done", 'm1_i1*4={"m3_ore":1}', "ok", "ok") == [
+    'get_info(["m5_i4"])',
+    'k=-(-3//2)\nawait launch_subagent({"m3_i3":k*2})',
+    'get_info(["m1_i1"])',
+    'k0=-(-k*1//4)\ncraft({"m3_ore":k0*1},("m1_i1",k0*4))',
+    'craft({"m3_i3":k*2,"m1_i1":k*1,"m0_ore":k*1},("m5_i4",k*2))',
+    'finish("done")',
+  ]
+
+
 def test_inline_agent_nests_its_factors_and_reads_each_recipe_once():
   cells = talk(
     script.inline(goal(m5_i3=3), random.Random(0)),

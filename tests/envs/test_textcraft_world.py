@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from rao_jax.envs.textcraft.world import Recipe, World, is_base_name
+from rao_jax.envs.textcraft.world import Recipe, World, is_base_name, named_tier
 
 # SHA-256 over [item, [[ingredient, units], ...], result count] of all 1,402 recipes, made with the benchmark authors'
 # own generator (platoon-textcraft 0.3.0, seed 42, 25 items a tier).
@@ -102,3 +102,10 @@ def test_worlds_and_tasks_do_not_depend_on_the_hash_seed():
     for seed in ("0", "1", "77")
   }
   assert len(shown) == 1 and len(shown.pop()) > 1000
+
+
+def test_tiers_that_names_tell():
+  told = {"m0_i7_7": 7, "c3_i12_12_10": 12, "m2_i2_12": 2, "x11_act": 11, "m0_ore": 0, "raw_t3": 0, "max10_x": 0}
+  assert {name: named_tier(name) for name in told} == told
+  world = World.generate()
+  assert all(named_tier(name) == recipe.depth for name, recipe in world.recipes.items())

@@ -60,6 +60,12 @@ def test_greedy_takes_the_best_allowed_token():
   np.testing.assert_array_equal(sampling.greedy(jnp.array(LOGITS), ALLOWED), [2, 0])
 
 
+def test_first_greatest_is_argmax_and_stays_in_the_vocabulary_with_nan():
+  values = np.random.default_rng(0).integers(0, 5, (200, 7)).astype(np.float32)  # with ties
+  np.testing.assert_array_equal(sampling.first_greatest(jnp.array(values)), values.argmax(-1))
+  assert sampling.first_greatest(jnp.array([0.0, np.nan, 1.0])) == 2
+
+
 def test_bfloat16_logits_are_normalised_in_float32():
   logits = jnp.array(LOGITS, jnp.bfloat16)  # these values are exact in bfloat16
   got = sampling.token_logprobs(logits, jnp.array([2, 0]), ALLOWED, 1.0)

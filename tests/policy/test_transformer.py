@@ -132,7 +132,7 @@ def test_unrolling_and_recomputing_change_no_value_and_no_gradient():
 def test_scan_hands_every_layer_its_own_parameters_and_cache():
   params, tokens = random_params(TINY), draw_tokens(1, 6)
   causal = np.tril(np.ones((1, 6, 6), bool))
-  attention = lambda q, k, v, number, _: (attend(q, [(k, v, causal)]), (number, k))
+  attention = lambda q, k, v, number, _: (attend(q, [(k.swapaxes(2, 3), v, causal)]), (number, k))
 
   @jax.jit
   def run(blocks):

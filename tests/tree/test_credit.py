@@ -10,7 +10,7 @@ from rao_jax.tree.buffer import NodeRecord, TreeRecord
 from tests import oracle
 
 JITTED = {
-  "node_rewards": jax.jit(credit.node_rewards, static_argnames="leaf_scale"),
+  "node_rewards": jax.jit(credit.node_rewards, static_argnames=("leaf_scale", "bonus")),
   "leave_one_out": jax.jit(credit.leave_one_out),
   "advantages": jax.jit(credit.advantages),
   "depth_weights": jax.jit(credit.depth_weights, static_argnames="cap"),
@@ -59,6 +59,15 @@ def test_leaf_scale_puts_a_perfect_leaf_level_with_a_perfect_parent(f):
   # lambda = 0.2: the parent 1 + 0.2 * mean(1, 0) = 1.1, the leaves 1 + 0.2 * 1 and 0.
   rewards = f["node_rewards"](floats(1, 1, 0), ints(-1, 0, 0), bools(1, 1, 1), delegation_bonus=0.2, leaf_scale=True)
   np.testing.assert_allclose(rewards, [1.1, 1.2, 0], rtol=1e-6)
+
+
+@both
+def test_counted_children_pay_by_their_number(f):
+  # lambda = 0.2, children 1, 1, 0: R[0] = 1 + 0.2 * 2 where the rate gives 1 + 0.2 * 2 / 3.
+  rewards = f["node_rewards"](
+    floats(1, 1, 1, 0), ints(-1, 0, 0, 0), bools(1, 1, 1, 1), delegation_bonus=0.2, bonus="count"
+  )
+  np.testing.assert_allclose(rewards, [1.4, 1, 1, 0], rtol=1e-6)
 
 
 @both
@@ -220,6 +229,8 @@ def test_a_group_whose_roots_all_fail_keeps_its_childrens_signal():
     ({"baseline": "mean"}, "leave_one_out"),
     ({"delegation_bonus": -0.1}, "negative"),
     ({"leaf_scale": True}, "delegation_bonus=0"),
+    ({"bonus": "mean", "delegation_bonus": 0.4}, "'rate' or 'count'"),
+    ({"bonus": "count"}, "delegation_bonus=0"),
     ({"depth_weight_cap": 0.5}, "set >= 1"),
     ({"depth_weight_cap": 4.0, "depth_weighting": False}, "depth_weighting"),
   ],
@@ -251,6 +262,7 @@ OPTIONS = [
   {"delegation_bonus": 0.4},
   {"delegation_bonus": 0.4, "baseline": "group_mean", "leaf_scale": True},
   {"delegation_bonus": 0.4, "sparse": True, "depth_weight_cap": 1.5},
+  {"delegation_bonus": 0.4, "bonus": "count"},
   {"depth_weight_cap": 1.0},
   {"depth_weighting": False},
 ]

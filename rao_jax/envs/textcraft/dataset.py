@@ -1,6 +1,7 @@
 """TextCraft-Synth's tasks as a data set, from three sources. Impure: owns files.
 
   small      many worlds, none of which two splits share (see `tasks.WORLD_SEEDS`); splits `<split>_<difficulty>`
+  practice   the same with recipes of the benchmark's size and large amounts: to learn on before the benchmark's own
   canonical  the benchmark's published tasks, from their authors' wheel
   generated  tasks drawn in the benchmark's world by its rules, of a seed of one's own: `generated_7`
 
@@ -31,7 +32,7 @@ SEED, ITEMS_PER_TIER = 42, 25  # of the benchmark's world; the seed is that of i
 
 
 @dataclasses.dataclass(kw_only=True)
-class SmallConfig(tfds.core.BuilderConfig):
+class WorldsConfig(tfds.core.BuilderConfig):
   """How many tasks to draw of many worlds.
 
   Attributes:
@@ -40,6 +41,7 @@ class SmallConfig(tfds.core.BuilderConfig):
     sizes: split -> tasks of each difficulty.
     difficulties: split -> difficulties it has.
     tasks_per_world: tasks of one difficulty from each world.
+    most_units: split -> units that a task asks for at most, see `tasks.make_tasks`; a split without asks for few.
   """
 
   profiles: dict[str, tuple[str, ...]]
@@ -47,6 +49,7 @@ class SmallConfig(tfds.core.BuilderConfig):
   sizes: dict[str, int]
   difficulties: dict[str, tuple[str, ...]]
   tasks_per_world: int = 8
+  most_units: dict[str, int] = dataclasses.field(default_factory=dict)
 
   def splits(self, folder: pathlib.Path | None) -> dict[str, Iterable[Task]]:
     return {
@@ -84,7 +87,7 @@ class TextcraftSynth(builder.TaskBuilder):
 
   VERSION = tfds.core.Version("1.0.0")
   BUILDER_CONFIGS = [  # noqa: RUF012 (the name and the type are TFDS's)
-    SmallConfig(
+    WorldsConfig(
       name="small",
       description="Many worlds of few ingredients; training tasks are easy and medium only.",
       # Every other training world has its names shuffled, so that names of the shape that hard tasks have (m0_i8_8) are
@@ -93,6 +96,16 @@ class TextcraftSynth(builder.TaskBuilder):
       items_per_tier=10,
       sizes={"train": 2000, "dev": 200, "test": 300},
       difficulties={"train": ("easy", "medium"), "dev": _ALL, "test": _ALL},
+    ),
+    WorldsConfig(
+      name="practice",
+      description="Many worlds like the benchmark's; training tasks are easy and medium only, in any amount.",
+      # Amounts: a hard task of few units asks its sub-agents for hundreds, an extreme one for thousands.
+      profiles={"train": ("full", "full_shuffled"), "dev": ("full",)},
+      items_per_tier=ITEMS_PER_TIER,
+      sizes={"train": 1200, "dev": 100},
+      difficulties={"train": ("easy", "medium"), "dev": _ALL},
+      most_units={"train": 2000},
     ),
     CanonicalConfig(name="canonical", description="The benchmark's published tasks."),
     generated_config("generated", SEED),
@@ -116,14 +129,15 @@ def with_parts(splits: dict[str, list[Task]]) -> dict[str, list[Task]]:
   return splits | parts
 
 
-def small_tasks(config: SmallConfig, split: str, difficulty: str) -> Iterator[Task]:
+def small_tasks(config: WorldsConfig, split: str, difficulty: str) -> Iterator[Task]:
   """The tasks of one split and difficulty of many worlds, in order."""
   size = config.sizes[split]
   for seed, profile in zip(task_lib.WORLD_SEEDS[split], itertools.cycle(config.profiles[split])):
     if size <= 0:
       return
     world = World.generate(seed, config.items_per_tier, profile)
-    tasks = task_lib.make_tasks(world, split, difficulty, min(size, config.tasks_per_world))
+    most_units = config.most_units.get(split, 0)
+    tasks = task_lib.make_tasks(world, split, difficulty, min(size, config.tasks_per_world), most_units=most_units)
     size -= len(tasks)
     yield from tasks
 

@@ -19,7 +19,7 @@ class TextCraftSynth(TextCraft):
 
   Args:
     data_dir: where the TFDS data set lives; it is made there if missing.
-    dataset: `small`, `canonical`, `generated` or `generated_<seed>`; see `dataset.py`.
+    dataset: `small`, `practice`, `canonical`, `generated` or `generated_<seed>`; see `dataset.py`.
     manual_dir: folder of the wheel, needed to make `canonical`; "" is TFDS's own, `downloads/manual` below `data_dir`.
     success, compact, refuse_ancestor_goals: see `TextCraft`.
   """
@@ -42,8 +42,10 @@ class TextCraftSynth(TextCraft):
     return dataset.build(self._data_dir, self._dataset, self._manual_dir)
 
   def tasks(self, split: str) -> Sequence[Task]:
-    """See `Environment`."""
-    return storage.read_split(self._builder, split)
+    """See `Environment`; a split of another data set is `practice-train_easy`."""
+    other, dash, part = split.rpartition("-")
+    builder = dataset.build(self._data_dir, other, self._manual_dir) if dash else self._builder
+    return storage.read_split(builder, part)
 
   def task_from(self, text: str) -> Task:
     """See `Environment`: `craft 2 of m0_i4, 1 of c1_i2 in world 7`.
@@ -52,7 +54,7 @@ class TextCraftSynth(TextCraft):
     """
     config = self._builder.builder_config
     named = re.search(r"\bin world (\d+)\b", text)
-    if isinstance(config, dataset.SmallConfig):
+    if isinstance(config, dataset.WorldsConfig):
       seed = WORLD_SEEDS["dev"][0]
       key = (config.items_per_tier, config.profiles["dev"][0])
     else:

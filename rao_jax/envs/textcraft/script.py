@@ -15,7 +15,7 @@ from typing import Any
 
 from rao_jax.envs.textcraft import world as world_lib
 from rao_jax.envs.textcraft.env import TextCraft
-from rao_jax.envs.textcraft.world import is_base_name
+from rao_jax.envs.textcraft.world import is_base_name, named_tier
 
 Agent = Generator[str, str, None]
 
@@ -79,6 +79,7 @@ class Slips:
   Attributes:
     delegate: probability, at each recipe it opens, to launch agents for the craftable ingredients; otherwise it makes
       them itself.
+    alone: highest tier, as names tell it, of ingredients that it makes itself even where it delegates.
     quantity: of a launch or craft to get one amount wrong.
     factor: of a launch or craft to leave out the number of executions.
     ingredient: of a recipe to forget making one ingredient.
@@ -90,6 +91,7 @@ class Slips:
   """
 
   delegate: float = 1.0
+  alone: int = 0
   quantity: float = 0.0
   factor: float = 0.0
   ingredient: float = 0.0
@@ -166,10 +168,11 @@ class _Demonstrator:
       parts.pop(self.rng.choice(list(parts)))
     can_go_on = True
     if self.wants_to_delegate():
-      can_go_on = yield from self.delegate(parts, ingredients, factor, level)
-    else:
-      for part, quantity in parts.items():
-        can_go_on = can_go_on and (yield from self.make(part, f"{factor}*{quantity}", level + 1))
+      large = {part: quantity for part, quantity in parts.items() if named_tier(part) > self.slips.alone}
+      can_go_on = yield from self.delegate(large, ingredients, factor, level)
+      parts = {part: quantity for part, quantity in parts.items() if part not in large}
+    for part, quantity in parts.items():
+      can_go_on = can_go_on and (yield from self.make(part, f"{factor}*{quantity}", level + 1))
     if not can_go_on:
       return False
     if self.slip(self.slips.early):

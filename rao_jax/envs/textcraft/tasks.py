@@ -5,6 +5,7 @@ A task's stock is finite: what its target costs, up to half as much again, and a
 
 import dataclasses
 import difflib
+import math
 import random
 import re
 from collections import Counter
@@ -48,8 +49,9 @@ def sample_task(split: str, difficulty: str, seed: int, items_per_tier: int = 10
 
 
 def make_tasks(
-  world: World, split: str, difficulty: str, n: int, seed: int = 0, targets: list[str] | None = None
-) -> list[Task]:
+  world: World, split: str, difficulty: str, n: int, seed: int = 0, targets: list[str] | None = None,
+  most_units: int = 0,
+) -> list[Task]:  # fmt: skip
   """Up to `n` tasks of one world, no two alike in target and count.
 
   Args:
@@ -59,6 +61,7 @@ def make_tasks(
     n: how many; fewer come back when the world has no more to offer (30 draws for each are tried).
     seed: of the draws.
     targets: items to choose from, default all of the world.
+    most_units: that a target asks for, each order of magnitude as often; 0 is the difficulty's own, all as often.
   """
   rng = _rng(split, difficulty, world.seed, seed)
   candidates = _candidates(world, difficulty, targets)
@@ -67,7 +70,7 @@ def make_tasks(
   for _ in range(30 * n if candidates else 0):
     if len(kept) == n:
       break
-    target = _draw_target(candidates, difficulty, rng)
+    target = _draw_target(candidates, difficulty, rng, most_units)
     if target in seen:
       continue
     seen.add(target)
@@ -189,8 +192,11 @@ def _candidates(world: World, difficulty: str, targets: list[str] | None = None)
   return [name for name in names if bounds.min_depth <= world.depth(name) <= bounds.max_depth]
 
 
-def _draw_target(candidates: list[str], difficulty: str, rng: random.Random) -> tuple[str, int]:
-  return rng.choice(candidates), rng.randint(1, DIFFICULTIES[difficulty].max_count)
+def _draw_target(candidates: list[str], difficulty: str, rng: random.Random, most_units: int = 0) -> tuple[str, int]:
+  item = rng.choice(candidates)
+  if most_units:
+    return item, int(math.exp(rng.uniform(0, math.log(most_units + 1))))
+  return item, rng.randint(1, DIFFICULTIES[difficulty].max_count)
 
 
 def _make_task(world: World, difficulty: str, targets: dict[str, int], rng: random.Random, suffix: str) -> Task | None:

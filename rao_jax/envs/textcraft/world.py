@@ -9,6 +9,7 @@ recipe has to be looked up. With seed 42 and 25 items a tier, the full profile i
 import dataclasses
 import functools
 import random
+import re
 from collections.abc import Sequence
 
 DOMAINS = "mcoat"  # metal, crystal, organic, arcane, tech
@@ -72,6 +73,8 @@ class Tier:
   most_result: int
 
 
+_NAMED_TIER = re.compile(r"(?:_i|^x)(\d+)")
+
 # tier -> recipe shape, from tier 1.
 PROFILES: dict[str, dict[int, Tier]] = {
   "full": {
@@ -98,9 +101,9 @@ PROFILES: dict[str, dict[int, Tier]] = {
     **{t: Tier(2, 0, 1, 1) for t in range(7, MAX_TIER + 1)},
   },
 }
-# `small` with names dealt out at random, so that a name tells nothing of its item's tier and domain.
-PROFILES["small_shuffled"] = PROFILES["small"]
-SHUFFLED = ("small_shuffled",)
+# With names dealt out at random, so that a name tells nothing of its item's tier and domain.
+SHUFFLED = tuple(f"{profile}_shuffled" for profile in PROFILES)
+PROFILES |= {name: PROFILES[name.removesuffix("_shuffled")] for name in SHUFFLED}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +206,12 @@ def base_name(domain: str, i: int, names: str = "generic") -> str:
 def is_base_name(name: str) -> bool:
   """Whether a name has the shape of raw material."""
   return name.endswith("_ore") or name.startswith("raw_")
+
+
+def named_tier(name: str) -> int:
+  """The tier that a name tells of, `m0_i7_7` or `x12_all`; 0 for raw material and any other name."""
+  found = _NAMED_TIER.search(name)
+  return int(found[1]) if found else 0
 
 
 def _draw_recipe(rng: random.Random, tiers: list[list[str]], tier: int, shape: Tier) -> Recipe:

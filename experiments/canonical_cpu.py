@@ -1,0 +1,66 @@
+"""The paper's table on its own benchmark, on two CPU cores: TextCraft-Synth's published tasks.
+
+  pip download --no-deps --only-binary=:all: --python-version 3.12 -d runs/data/downloads/manual \
+    platoon-textcraft==0.3.0
+  python -m rao_jax.train --config=experiments/canonical_cpu.py --workdir=runs/canonical_cpu/0 --config.seed=0
+
+Trains `recursive` and `single` (max_depth=0: no `launch_subagent`) side by side, one core each, and tests both on the
+published `val` tasks.
+"""
+
+from rao_jax.config import base_config
+
+WINDOW = 2304
+
+
+def get_config(agent: str = ""):
+  c = base_config()
+  if not agent:
+    c.agents = ("recursive", "single")
+  agent = agent or "recursive"
+  recursive = agent == "recursive"
+  c.environment.options = dict(data_dir="runs/data", dataset="canonical", compact=True, refuse_ancestor_goals=True)
+  c.compile_cache = "runs/cache"
+
+  c.caps.max_depth = 6 if recursive else 0
+  c.caps.max_nodes = 64
+  c.evaluation.max_depth = 12 if recursive else 0
+  c.evaluation.max_nodes = 768
+  c.caps.max_turns = 25 if recursive else 200
+  c.caps.turn_tokens = 96
+  c.caps.output_tokens = 96
+  c.caps.window = WINDOW
+  c.caps.result_tokens = 16
+
+  c.policy.mlp = 256
+  c.policy.qk_norm = True
+  c.policy.unroll = True
+  c.rollout.row_ladder = (4, 16)
+  c.rollout.cache_ladder = (256, 640, WINDOW + 16) if recursive else (640, WINDOW + 16)
+  c.rollout.steps = 8
+  c.rollout.slots = 384 if recursive else 128
+
+  c.warm_start.demonstrator = "recursive" if recursive else "inline"
+  c.warm_start.tasks = {
+    "practice-train_easy": 600, "practice-train_medium": 300, "train_easy": 300, "train_medium": 300,
+  }  # fmt: skip
+  c.warm_start.slips = dict(
+    delegate=0.9, alone=2, quantity=0.01, factor=0.01, ingredient=0.01, early=0.01, base=0.01, unknown=0.02,
+    one_by_one=0.3, give_up=0.6,
+  )  # fmt: skip
+  c.warm_start.tokens = 3_000_000
+  c.warm_start.rate = 2e-3
+  c.warm_start.tokens_per_update = WINDOW
+
+  c.steps = 48
+  c.tasks.train = {"train_medium": 3, "practice-train_medium": 1}
+  c.tasks.dev = {"practice-dev_easy": 20, "practice-dev_medium": 30, "practice-dev_hard": 8}
+  c.tasks.test = dict(val_easy=147, val_medium=213, val_hard=48, val_extreme=8)
+  c.evaluation.every = 24
+  c.learn.rate = 3e-4
+  c.learn.warmup = 5
+  c.learn.row_lengths = (320, 640, WINDOW) if recursive else (640, WINDOW)
+  c.learn.tokens_per_microbatch = WINDOW
+  c.credit.depth_weight_cap = 4.0  # a stray node at a depth of its own would weigh as much as all roots together
+  c.loss.surrogate = "reinforce"
+  return c
