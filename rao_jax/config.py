@@ -75,8 +75,8 @@ def base_config() -> ConfigDict:
 
   c.mesh = ConfigDict()
   c.mesh.data = -1  # devices along each axis; -1 for the rest
-  c.mesh.fsdp = 1
-  c.mesh.tensor = 1
+  c.mesh.fsdp = 1  # parameters and optimizer state are split along it, rows too
+  c.mesh.tensor = 1  # heads and mlp are split along it
   c.mesh.expert = 1  # shares of a layer's experts, see policy/experts.py
 
   c.policy = ConfigDict()
@@ -96,9 +96,9 @@ def base_config() -> ConfigDict:
   c.policy.rope_base = 10_000.0
   c.policy.qk_norm = False
   c.policy.tied = True
-  c.policy.norm_eps = 1e-6
+  c.policy.norm_eps = 1e-6  # of RMSNorm
   c.policy.dtype = "float32"
-  c.policy.param_dtype = "float32"
+  c.policy.param_dtype = "float32"  # of parameters
   for field in dataclasses.fields(PolicyConfig):  # what published models add; see policy/transformer.py
     if field.name not in c.policy and field.default is not dataclasses.MISSING:
       c.policy[field.name] = field.default
@@ -133,7 +133,7 @@ def base_config() -> ConfigDict:
     c.sandbox[field.name] = field.default
 
   c.rollout = ConfigDict()
-  c.rollout.temperature = 1.0
+  c.rollout.temperature = 1.0  # of sampling in training
   c.rollout.row_ladder = (16, 64)  # rows of a decode batch
   c.rollout.cache_ladder = (2048, 8256)  # cache positions read; the last holds the window and one slice
   c.rollout.steps = 16  # tokens decoded between two looks of the host
@@ -177,29 +177,29 @@ def base_config() -> ConfigDict:
   c.judge.endpoint.asks = 3  # requests for a reply that holds a score
 
   c.loss = ConfigDict()  # see learn/losses.py
-  c.loss.surrogate = "cispo"
+  c.loss.surrogate = "cispo"  # or reinforce, ppo
   c.loss.clip_low = 0.2
   c.loss.clip_high = 0.2
   c.loss.ratio_low = 0.0
   c.loss.ratio_high = 5.0
-  c.loss.truncation = 0.0  # 0 is none
+  c.loss.truncation = 0.0  # reinforce: bound of truncated importance sampling; 0 is none
   c.loss.kl_coefficient = 0.0
   c.loss.entropy_coefficient = 0.0
   c.loss.report_entropy = True  # False saves about a tenth of an update
-  c.loss.normaliser = "trajectory"  # or "token"
+  c.loss.normaliser = "trajectory"  # the sum over tokens by the number of trajectories; "token": by that of tokens
 
   c.learn = ConfigDict()
   c.learn.rate = 3e-4  # peak learning rate
   c.learn.warmup = 10  # updates of linear warm-up
   c.learn.final = 0.1  # of the peak, at the last update
   c.learn.clip = 1.0  # global norm
-  c.learn.b1 = 0.9
-  c.learn.b2 = 0.95
-  c.learn.eps = 1e-8
-  c.learn.weight_decay = 0.0
+  c.learn.b1 = 0.9  # of Adam, as b2 and eps
+  c.learn.b2 = 0.95  # of Adam
+  c.learn.eps = 1e-8  # of Adam
+  c.learn.weight_decay = 0.0  # of AdamW
   c.learn.minibatches = 1  # updates per batch of trees, each on a part of the nodes
   c.learn.row_lengths = (8192,)  # packed row lengths; the last holds the window
-  c.learn.tokens_per_microbatch = 8192
+  c.learn.tokens_per_microbatch = 8192  # worked on at once, on all devices together; at least the longest row
   c.learn.max_skipped = 3  # non-finite updates in a row that stop the run
 
   c.warm_start = ConfigDict()  # behaviour cloning before step 1
@@ -208,10 +208,10 @@ def base_config() -> ConfigDict:
   c.warm_start.traces = ""  # JSONL file, or pattern with *, of traces to clone as well; see docs/traces.md
   c.warm_start.demonstrator = "recursive"  # a name the environment knows
   c.warm_start.slips = ConfigDict()  # how it falls short
-  c.warm_start.rate = 1e-3
-  c.warm_start.warmup = 20
-  c.warm_start.final = 0.1
-  c.warm_start.tokens_per_update = 8192
+  c.warm_start.rate = 1e-3  # peak learning rate
+  c.warm_start.warmup = 20  # updates of linear warm-up
+  c.warm_start.final = 0.1  # of the peak, at the last update
+  c.warm_start.tokens_per_update = 8192  # rounded to whole microbatches
   c.warm_start.from_workdir = ""  # take tokenizer and parameters from step 0 of another run in place of cloning
 
   c.evaluation = ConfigDict()
@@ -222,11 +222,11 @@ def base_config() -> ConfigDict:
 
   c.checkpoint = ConfigDict()
   c.checkpoint.every = 10  # steps; the last one is always saved
-  c.checkpoint.keep = 3
+  c.checkpoint.keep = 3  # newest ones; the best is kept beside them
 
   c.log = ConfigDict()
-  c.log.tensorboard = True
-  c.log.wandb_project = ""
+  c.log.tensorboard = True  # scalars in the workdir
+  c.log.wandb_project = ""  # for Weights & Biases, if it is installed; empty is none
   c.log.trees_every = 10  # steps between dumps of trees for the report; 0 never
   c.log.trees = 8  # trees of a dump
   c.log.report = True  # write report.html at the end

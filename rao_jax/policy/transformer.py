@@ -41,16 +41,19 @@ class PolicyConfig:
     rope_base: base of the rotary frequencies.
     rope_scaling: none; linear (frequencies divided by rope_factor); or llama3 (only those whose wave is longer than
       rope_original / rope_low positions, with a smooth change from rope_original / rope_high on).
+    rope_factor, rope_low, rope_high, rope_original: of rope_scaling.
     window: keys that a query of a sliding layer sees, its own included.
     window_pattern: which layers slide, one letter a layer, S or F (full), repeated over the layers; empty is all full.
     window_rope_base: base of the sliding layers, whose frequencies are not scaled.
     qk_norm: RMSNorm on each query and key head before rotation.
     post_norms: RMSNorm on what attention and mlp give, before it is added to the stream.
+    norm_eps: of RMSNorm.
     norm_offset: norms multiply by 1 + scale.
     embed_scale: embeddings are multiplied by sqrt(width).
     query_scale: attention scores are divided by its square root; 0 takes head_size.
     activation: of the mlp's gate, silu or gelu_tanh.
     experts: E mlps a layer, of which a router picks experts_per_token for each token; 0 is one mlp for all.
+    experts_per_token: of `experts`.
     norm_experts: the weights of the picked experts are scaled to sum to 1.
     tied: output logits reuse the input embedding.
     context: positions that the policy was made for; 0 says nothing.
