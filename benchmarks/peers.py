@@ -11,26 +11,16 @@ import transformers
 from tunix.models.llama3 import model as llama3
 from tunix.models.llama3.params import create_model_from_safe_tensors
 
-from rao_jax.mesh import ROLLOUT_RULES, TRAIN_RULES, Rules, make_mesh
+from benchmarks.ours import POLICY, Ours, random_tokens
 from rao_jax.policy.pretrained import save_pretrained
-from rao_jax.policy.transformer import Params, PolicyConfig, forward, init_params
-
-# A small Llama. The base of the rotary frequencies is the one that tunix's Llama takes, whatever it is told.
-POLICY = PolicyConfig(
-  vocab_size=1024, layers=4, width=256, heads=4, kv_heads=2, head_size=64, mlp=1024, rope_base=1e6, norm_eps=1e-5,
-  unroll=True,
-)  # fmt: skip
-PAD = 0  # no row of random tokens holds it
-END = -1  # never sampled
+from rao_jax.policy.transformer import forward
 
 
-class Models:
+class Models(Ours):
   """The model on every side; making it checks that they are the same function."""
 
   def __init__(self, seed: int = 0):
-    mesh = make_mesh(devices=jax.devices()[:1])
-    self.train_rules, self.rollout_rules = Rules.of(mesh, TRAIN_RULES), Rules.of(mesh, ROLLOUT_RULES)
-    self.params: Params = jax.jit(lambda key: init_params(POLICY, key))(jax.random.key(seed))
+    super().__init__(seed)
     with tempfile.TemporaryDirectory() as folder:
       path = pathlib.Path(folder) / "model"
       save_pretrained(path, POLICY, self.params)
@@ -53,8 +43,3 @@ class Models:
       far = float(np.abs(np.asarray(logits) - np.asarray(ours)).max())
       if far > 1e-3:
         raise RuntimeError(f"logits of {name} differ from ours by {far}: this compares different models")
-
-
-def random_tokens(rows: int, length: int, seed: int) -> np.ndarray:
-  """i32[rows, length], none of them PAD."""
-  return np.random.default_rng(seed).integers(PAD + 1, POLICY.vocab_size, (rows, length), np.int32)

@@ -2,7 +2,7 @@
 
   .venv-bench/bin/python -m benchmarks.prefix [--rounds=5]
 
-32 nodes of 150 tokens of their own (22 read, 128 sampled) behind the prompt, at the model of `peers.py`. Sides: ours
+32 nodes of 150 tokens of their own (22 read, 128 sampled) behind the prompt, at the model of `ours.py`. Sides: ours
 with the prompt shared; ours without; and the arithmetic minimum, as the sum of three parts, each timed by itself: the
 same without any prompt, one pass over the prompt (forward; in the update forward and backward), and the attention of
 the nodes' own tokens to the prompt (two products and a softmax a layer; in the update their gradients as well).
@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.peers import END, PAD, POLICY, random_tokens
+from benchmarks.ours import END, PAD, POLICY, random_tokens
 from benchmarks.recorded import NodeTrace, RecordedTree
 from benchmarks.sides import Summary, alternate, medians, print_table
 from rao_jax.learn.losses import LossOptions, normalisers

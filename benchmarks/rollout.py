@@ -4,8 +4,9 @@
 
 A prompt of 64 tokens, then 128 new ones on every row; 4 layers of width 256, vocabulary 1024, float32, the same random
 weights on all sides. Ours is what a training run calls, `collect` over the frontier's programs: sampling at temperature
-1, a key a row, with the log-probability of every token. tunix and Hugging Face (torch on the CPU, batched, with KV
-cache) are greedy and keep no log-probabilities. Compiling is not counted. About 4 minutes on two cores.
+1, a key a row, with the log-probability of every token, its rows over one device a core (see `sides.Apart`). tunix and
+Hugging Face (torch on the CPU, batched, with KV cache) are greedy and keep no log-probabilities. Compiling is not
+counted. About 4 minutes on two cores.
 """
 
 import argparse
@@ -14,9 +15,10 @@ import numpy as np
 import torch
 from tunix.generate.sampler import CacheConfig, Sampler
 
-from benchmarks.peers import END, PAD, POLICY, Models, random_tokens
+from benchmarks.ours import END, PAD, POLICY, Ours, random_tokens
+from benchmarks.peers import Models
 from benchmarks.recorded import NodeTrace, RecordedTree
-from benchmarks.sides import Summary, alternate, medians, print_table
+from benchmarks.sides import Apart, Summary, alternate, medians, print_table, serve
 from rao_jax.rollout.collect import collect
 from rao_jax.rollout.frontier import Frontier
 
@@ -38,7 +40,7 @@ class Numbers:
   eos_id = lambda self: END
 
 
-def ours(models: Models, batch: int):
+def ours(models: Ours, batch: int):
   mask = np.arange(POLICY.vocab_size) != PAD
   frontier = Frontier(
     POLICY, models.rollout_rules, mask, END, (batch,), range(PROMPT + STEPS, PROMPT + NEW + 1, STEPS), STEPS, PROMPT,
@@ -88,10 +90,15 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   parser.add_argument("--batches", default="8,32,256")
   parser.add_argument("--rounds", type=int, default=5)
+  parser.add_argument("--serve", type=int, help=argparse.SUPPRESS)
   o = parser.parse_args()
+  if o.serve:
+    serve(ours(Ours(), o.serve))
+    return
   models, summary = Models(), Summary()
   for batch in map(int, o.batches.split(",")):
-    sides = {"ours": ours(models, batch), "tunix": tunix(models, batch), "hf": hugging_face(models, batch)}
+    own = Apart("-m", "benchmarks.rollout", f"--serve={batch}")
+    sides = {"ours": own, "tunix": tunix(models, batch), "hf": hugging_face(models, batch)}
     rate = {name: batch * NEW / s for name, s in medians(alternate(sides, o.rounds)).items()}
     summary.medians |= {f"{name}_{batch}": value for name, value in rate.items()}
     for peer, targets in TARGETS.items():

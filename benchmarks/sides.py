@@ -5,6 +5,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -32,6 +34,43 @@ def alternate(sides: Mapping[str, Callable[[], object]], rounds: int = 5) -> dic
       sides[name]()
       seconds[name].append(time.perf_counter() - began)
   return seconds
+
+
+class Apart:
+  """A side in a process of its own that has a device for every core, and waits idle for its turn.
+
+  A CPU's cores work best on rows of their own: XLA's threads gain little within products of this size. The peers keep
+  the process they are made for, one device with all threads.
+
+  Args:
+    words: `-m module ...`, a command that calls `serve`.
+  """
+
+  def __init__(self, *words: str):
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(os.cpu_count())}
+    self._process = subprocess.Popen(
+      [sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
+    )
+    self._words = words
+    self._wait()
+
+  def _wait(self) -> None:
+    if not self._process.stdout.readline():
+      raise RuntimeError(f"{' '.join(self._words)} ended")
+
+  def __call__(self) -> None:
+    self._process.stdin.write("\n")
+    self._process.stdin.flush()
+    self._wait()
+
+
+def serve(side: Callable[[], object]) -> None:
+  """Runs a side once, and then for every line of the standard input; prints a line when it has."""
+  side()
+  print("ready", flush=True)
+  for _ in sys.stdin:
+    side()
+    print("done", flush=True)
 
 
 def medians(seconds: Mapping[str, Sequence[float]]) -> dict[str, float]:

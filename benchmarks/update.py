@@ -3,7 +3,7 @@
   make bench-update         or: .venv-bench/bin/python -m benchmarks.update [--rounds=5]
 
 Even batch: 32 rows of 192 tokens, 128 of them sampled; 4 layers of width 256, vocabulary 1024, float32, the same random
-weights on all sides. Ours is `Learner.update` with the default loss (clipped ratio, entropy reported), tunix's the
+weights on all sides. Ours is `Learner.update` with the default loss (clipped ratio, entropy reported) and a device a core, tunix's the
 jitted step of its trainer with `grpo_loss_fn`, torch's a Hugging Face Llama, a ratio loss and fused AdamW.
 
 Matrix products: the time of all products of the step by themselves, as XLA runs them here, one after another; the
@@ -29,9 +29,10 @@ from tunix.rl.grpo.grpo_learner import GRPOConfig
 from tunix.rl.trainer import Trainer
 from tunix.sft.peft_trainer import TrainingConfig
 
-from benchmarks.peers import END, PAD, POLICY, Models, random_tokens
+from benchmarks.ours import END, PAD, POLICY, Ours, random_tokens
+from benchmarks.peers import Models
 from benchmarks.recorded import NodeTrace, load
-from benchmarks.sides import Summary, alternate, medians, print_table
+from benchmarks.sides import Apart, Summary, alternate, medians, print_table, serve
 from rao_jax.learn.losses import LossOptions
 from rao_jax.learn.packing import fill, microbatches
 from rao_jax.learn.state import TrainState, make_optimizer, make_schedule, with_optimizer
@@ -52,7 +53,7 @@ def actions_of(node: NodeTrace) -> np.ndarray:
   return np.repeat([False, True] * len(node.turns), np.ravel(node.turns))
 
 
-def ours(models: Models, nodes: list[NodeTrace], row_length: int, rows: int):
+def ours(models: Ours, nodes: list[NodeTrace], row_length: int, rows: int):
   """(a step, how full its rows are)."""
   schedule = make_schedule(RATE, 0, 1000, 1.0)
   optimizer = make_optimizer(schedule, 1.0, 0.9, 0.999, 1e-8, 0.0)
@@ -180,14 +181,22 @@ def products_alone():
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   parser.add_argument("--rounds", type=int, default=5)
-  rounds = parser.parse_args().rounds
+  parser.add_argument("--serve", choices=("even", "trees"), help=argparse.SUPPRESS)
+  o = parser.parse_args()
+  nodes = sorted((node for tree in load("warm") for node in tree), key=lambda node: node.length)
+  batches = {"even": (EVEN, LENGTH, ROWS), "trees": (nodes, LONGEST, 4)}
+  if o.serve:
+    serve(ours(Ours(), *batches[o.serve])[0])
+    return
   summary, models = Summary(), Models()
   alone, flops = products_alone()
-  step, _ = ours(models, EVEN, LENGTH, ROWS)
   sides = {
-    "ours": step, "tunix": tunix(models, [EVEN]), "torch": torch_step(models, EVEN), "matrix products alone": alone,
-  }  # fmt: skip
-  seconds = medians(alternate(sides, rounds))
+    "ours": Apart("-m", "benchmarks.update", "--serve=even"),
+    "tunix": tunix(models, [EVEN]),
+    "torch": torch_step(models, EVEN),
+    "matrix products alone": alone,
+  }
+  seconds = medians(alternate(sides, o.rounds))
   print_table(
     ["even batch", "seconds", "tokens/s", "GFLOP/s of the products"],
     [[n, s, ROWS * LENGTH / s, flops / s / 1e9] for n, s in seconds.items()],
@@ -197,11 +206,11 @@ def main() -> None:
   summary.ratio("torch", seconds["torch"] / seconds["ours"], 0.9)
   summary.ratio("of_matmul_rate", seconds["matrix products alone"] / seconds["ours"], 0.65)
 
-  nodes = sorted((node for tree in load("warm") for node in tree), key=lambda node: node.length)
   total = sum(node.length for node in nodes)
-  step, full = ours(models, nodes, LONGEST, 4)
-  sides = {"ours": step, "tunix": tunix(models, [nodes[at : at + ROWS] for at in range(0, len(nodes), ROWS)])}
-  seconds = medians(alternate(sides, rounds))
+  _, full = ours(models, *batches["trees"])
+  own = Apart("-m", "benchmarks.update", "--serve=trees")
+  sides = {"ours": own, "tunix": tunix(models, [nodes[at : at + ROWS] for at in range(0, len(nodes), ROWS)])}
+  seconds = medians(alternate(sides, o.rounds))
   print(f"\n{len(nodes)} nodes, {total} tokens; our rows are {full:.1%} full")
   print_table(["tree batch", "seconds", "useful tokens/s"], [[n, s, total / s] for n, s in seconds.items()])
   summary.medians |= {f"trees_{name}": value for name, value in seconds.items()}

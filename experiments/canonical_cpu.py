@@ -25,7 +25,7 @@ def get_config(agent: str = ""):
   c.caps.max_depth = 6 if recursive else 0
   c.caps.max_nodes = 64
   c.evaluation.max_depth = 12 if recursive else 0
-  c.evaluation.max_nodes = 768
+  c.evaluation.max_nodes = 1024
   c.caps.max_turns = 25 if recursive else 200
   c.caps.turn_tokens = 96
   c.caps.output_tokens = 96
@@ -36,7 +36,7 @@ def get_config(agent: str = ""):
   c.policy.qk_norm = True
   c.policy.unroll = True
   c.rollout.row_ladder = (4, 16)
-  c.rollout.cache_ladder = (256, 640, WINDOW + 16) if recursive else (640, WINDOW + 16)
+  c.rollout.cache_ladder = (128, 256, 640, WINDOW + 16) if recursive else (640, WINDOW + 16)
   c.rollout.steps = 8
   c.rollout.slots = 384 if recursive else 128
 
@@ -45,21 +45,21 @@ def get_config(agent: str = ""):
     "practice-train_easy": 600, "practice-train_medium": 300, "train_easy": 300, "train_medium": 300,
   }  # fmt: skip
   c.warm_start.slips = dict(
-    delegate=0.9, alone=2, quantity=0.01, factor=0.01, ingredient=0.01, early=0.01, base=0.01, unknown=0.02,
+    delegate=0.95, alone=1, quantity=0.01, factor=0.01, ingredient=0.01, early=0.01, base=0.01, unknown=0.02,
     one_by_one=0.3, give_up=0.6,
   )  # fmt: skip
   c.warm_start.tokens = 3_000_000
   c.warm_start.rate = 2e-3
   c.warm_start.tokens_per_update = WINDOW
 
-  c.steps = 48
+  c.steps = 36
   c.tasks.train = {"train_medium": 3, "practice-train_medium": 1}
-  c.tasks.dev = {"practice-dev_easy": 20, "practice-dev_medium": 30, "practice-dev_hard": 8}
+  c.tasks.dev = {"practice-dev_easy": 20, "practice-dev_medium": 30, "practice-dev_hard": 6}
   c.tasks.test = dict(val_easy=147, val_medium=213, val_hard=48, val_extreme=8)
-  c.evaluation.every = 24
+  c.evaluation.every = 18
   c.learn.rate = 3e-4
   c.learn.warmup = 5
-  c.learn.row_lengths = (320, 640, WINDOW) if recursive else (640, WINDOW)
+  c.learn.row_lengths = (256, 640, WINDOW) if recursive else (640, WINDOW)
   c.learn.tokens_per_microbatch = WINDOW
   c.credit.depth_weight_cap = 4.0  # a stray node at a depth of its own would weigh as much as all roots together
   c.loss.surrogate = "reinforce"

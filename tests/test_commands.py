@@ -1,8 +1,10 @@
-"""The commands of the README, run as a user runs them, on a demo made small."""
+"""The commands of the README and of docs/quickstart.md, run as a user runs them, on runs made small."""
 
 import json
 import os
 import pathlib
+import re
+import shlex
 import subprocess
 import sys
 
@@ -109,3 +111,21 @@ def test_bad_words_are_refused_before_anything_is_built(small, tmp_path, words, 
   done = run(*fresh, *words)
   assert done.returncode != 0 and said in done.stdout + done.stderr
   assert not (tmp_path / "x" / "checkpoints").exists()
+
+
+def test_the_quickstart_in_its_order(tmp_path):
+  text = (ROOT / "docs" / "quickstart.md").read_text()
+  commands = re.findall(r"^\.venv/bin/python -m (.+)$", text, re.MULTILINE)
+  assert [line.split()[0].partition(".")[2] for line in commands] == ["train", "train", "evaluate", "report", "solve"]
+  made_small = [
+    f"--config.environment.options.data_dir={tmp_path / 'data'}", f"--config.compile_cache={tmp_path / 'cache'}",
+    "--config.warm_start.tokens=3000", "--config.warm_start.warmup=1", "--config.learn.warmup=0", "--config.steps=1",
+    "--config.warm_start.tasks.train_easy=6", "--config.warm_start.tasks.train_medium=4",
+    "--config.rollouts_per_task=2", "--config.tasks.train.train_medium=1", "--config.tasks.dev.dev_easy=2",
+    "--config.tasks.dev.dev_medium=2",
+  ]  # fmt: skip
+  for line in commands:
+    words = [word.replace("runs/", f"{tmp_path}/") for word in shlex.split(line)]
+    done = run(*words, *(made_small if words[0] == "rao_jax.train" else []))
+    assert done.returncode == 0, (line, done.stderr[-3000:])
+  assert (tmp_path / "first" / "report.html").exists() and (tmp_path / "first" / "evaluations").exists()

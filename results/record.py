@@ -1,0 +1,108 @@
+"""Keeps what a run found, small enough for the repository.
+
+  python results/record.py runs/canonical_cpu/0 results/canonical_cpu/0.json
+
+The run is a workdir, or a folder with the workdirs of several agents. Kept: success, costs and shape of every test and
+evaluation, by split and by tier; the curves; the commit, the machine, the seconds. `docs/experiments.py` makes the page
+of all of it.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import pathlib
+import subprocess
+import time
+from typing import Any
+
+from rao_jax.report.data import Run, read_run
+
+FIGURES = (
+  "tasks", "success", "interval", "nodes_per_tree", "depth_reached", "branching", "parallel_share", "deepest_solved",
+  "sampled_tokens_per_tree", "read_tokens_per_tree", "critical_path_per_tree",
+)  # fmt: skip
+CAPS = ("checkpoint", "temperature", "k", "max_depth", "max_nodes", "window")
+DIGITS = 4
+
+
+def rounded(value: Any) -> Any:
+  if isinstance(value, float):
+    return round(value, DIGITS)
+  if isinstance(value, dict):
+    return {key: rounded(x) for key, x in value.items()}
+  return [rounded(x) for x in value] if isinstance(value, list | tuple) else value
+
+
+def found(evaluation: dict[str, Any]) -> dict[str, Any]:
+  """What is kept of the JSON of one evaluation."""
+  keep = lambda figures: {name: figures[name] for name in FIGURES if name in figures}
+  return {name: evaluation[name] for name in CAPS} | {
+    kind: {name: keep(figures) for name, figures in evaluation[kind].items()} for kind in ("splits", "tiers")
+  }
+
+
+def curves(run: Run) -> dict[str, Any]:
+  """Series over steps: training success, and tokens and seconds so far; of evaluations success by difficulty."""
+  steps, sampled = run.series("funnel/tokens_sampled")
+  _, seconds = run.series("time/step")
+  return {
+    "step": steps,
+    "success": run.series("rollout/success")[1],
+    "nodes_per_tree": run.series("rollout/nodes_per_tree")[1],
+    "sampled_tokens": list(itertools.accumulate(sampled)),
+    "seconds": list(itertools.accumulate(seconds)),
+    "evaluated": {key.rpartition("/")[2]: run.series(key) for key in run.keys("eval/success/")},
+  }
+
+
+def agent(workdir: pathlib.Path) -> dict[str, Any]:
+  run = read_run(workdir, workdir.name)
+  tests = {checkpoint: found(test) for checkpoint, test in run.tests.items()}
+  first = run.rows[0] if run.rows else {}
+  return {
+    "warm_start": {
+      name: first[name] for name in ("warmstart/tokens", "warmstart/loss", "time/warm_start") if name in first
+    },
+    "curves": curves(run),
+    "tests": tests,
+    "evaluations": [found(evaluation) for evaluation in run.evaluations],
+  }
+
+
+def machine() -> str:
+  """The processor and how many cores of it a run may use."""
+  lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists("/proc/cpuinfo") else []
+  model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "unknown processor")
+  return f"{len(os.sched_getaffinity(0))} cores of {model}"
+
+
+def record(folder: pathlib.Path) -> dict[str, Any]:
+  workdirs = [folder] if (folder / "config.json").exists() else sorted(p.parent for p in folder.glob("*/config.json"))
+  if not workdirs:
+    raise SystemExit(f"{folder} is no workdir and holds none: name the folder of a run")
+  config = json.loads((workdirs[0] / "config.json").read_text())
+  summary = folder / "summary.json"
+  commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+  return {
+    "seed": config["seed"],
+    "date": time.strftime("%Y-%m-%d"),
+    "commit": commit.stdout.strip(),
+    "machine": machine(),
+    "seconds": json.loads(summary.read_text())["seconds"] if summary.exists() else None,
+    "agents": {workdir.name: agent(workdir) for workdir in workdirs},
+  }
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+  parser.add_argument("folder", type=pathlib.Path)
+  parser.add_argument("out", type=pathlib.Path)
+  o = parser.parse_args()
+  o.out.parent.mkdir(parents=True, exist_ok=True)
+  o.out.write_text(json.dumps(rounded(record(o.folder)), separators=(",", ":")) + "\n")
+  print(f"{o.out}, {o.out.stat().st_size} bytes")
+
+
+if __name__ == "__main__":
+  main()
