@@ -3,8 +3,9 @@
   make bench-update         or: .venv-bench/bin/python -m benchmarks.update [--rounds=5]
 
 Even batch: 32 rows of 192 tokens, 128 of them sampled; 4 layers of width 256, vocabulary 1024, float32, the same random
-weights on all sides. Ours is `Learner.update` with the default loss (clipped ratio, entropy reported) and a device a core, tunix's the
-jitted step of its trainer with `grpo_loss_fn`, torch's a Hugging Face Llama, a ratio loss and fused AdamW.
+weights on all sides. Ours is `Learner.update` with the default loss (clipped ratio, entropy reported) and a device a
+core, tunix's the jitted step of its trainer with `grpo_loss_fn`, torch's a Hugging Face Llama, a ratio loss and fused
+AdamW.
 
 Matrix products: the time of all products of the step by themselves, as XLA runs them here, one after another; the
 share of the step's time that they would take is how close the step comes to the machine.
