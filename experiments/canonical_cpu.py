@@ -22,7 +22,7 @@ def get_config(agent: str = ""):
   c.environment.options = dict(data_dir="runs/data", dataset="canonical", compact=True, refuse_ancestor_goals=True)
   c.compile_cache = "runs/cache"
 
-  c.caps.max_depth = 6 if recursive else 0
+  c.caps.max_depth = 5 if recursive else 0
   c.caps.max_nodes = 64
   c.evaluation.max_depth = 12 if recursive else 0
   c.evaluation.max_nodes = 1024
@@ -42,13 +42,13 @@ def get_config(agent: str = ""):
 
   c.warm_start.demonstrator = "recursive" if recursive else "inline"
   c.warm_start.tasks = {
-    "practice-train_easy": 600, "practice-train_medium": 300, "train_easy": 300, "train_medium": 300,
+    "practice-train_easy": 800, "practice-train_medium": 500, "train_easy": 400, "train_medium": 500,
   }  # fmt: skip
   c.warm_start.slips = dict(
-    delegate=0.95, alone=1, quantity=0.01, factor=0.01, ingredient=0.01, early=0.01, base=0.01, unknown=0.02,
+    delegate=0.95, alone=1, quantity=0.01, factor=0.01, ingredient=0.01, early=0.01, base=0.02, unknown=0.04,
     one_by_one=0.3, give_up=0.6,
   )  # fmt: skip
-  c.warm_start.tokens = 3_000_000
+  c.warm_start.tokens = 4_000_000
   c.warm_start.rate = 2e-3
   c.warm_start.tokens_per_update = WINDOW
 
@@ -57,7 +57,7 @@ def get_config(agent: str = ""):
   c.tasks.dev = {"practice-dev_easy": 20, "practice-dev_medium": 30, "practice-dev_hard": 6}
   c.tasks.test = dict(val_easy=147, val_medium=213, val_hard=48, val_extreme=8)
   c.evaluation.every = 18
-  c.learn.rate = 3e-4
+  c.learn.rate = 1e-4
   c.learn.warmup = 5
   c.learn.row_lengths = (256, 640, WINDOW) if recursive else (640, WINDOW)
   c.learn.tokens_per_microbatch = WINDOW

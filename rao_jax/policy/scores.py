@@ -41,7 +41,7 @@ def token_scores(
   """
 
   def score(hidden, tokens):
-    logits = logits_of(params, config, hidden)
+    logits = logits_of(params, hidden)
     logp = token_logprobs(logits, tokens, token_mask, temperature)
     if spread == "none":
       return logp, jnp.zeros_like(logp)

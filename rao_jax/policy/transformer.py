@@ -412,11 +412,14 @@ def taken_apart(stack: Any, config: PolicyConfig) -> Any:
   return [jax.tree.map(lambda x, i=i: x[i], stack) for i in range(config.layers)] if config.unroll else stack
 
 
-def logits_of(params: Params, config: PolicyConfig, hidden: jax.Array) -> jax.Array:
+def head_of(params: Params) -> jax.Array:
+  """The matrix [D, V] of the logits; of tied parameters the embedding, transposed."""
+  return params["head"] if "head" in params else params["embed"].T
+
+
+def logits_of(params: Params, hidden: jax.Array) -> jax.Array:
   """[..., D] -> f32[..., V]."""
-  if config.tied:
-    return jnp.einsum("...d,vd->...v", hidden, params["embed"].astype(hidden.dtype), preferred_element_type=jnp.float32)
-  return jnp.einsum("...d,dv->...v", hidden, params["head"].astype(hidden.dtype), preferred_element_type=jnp.float32)
+  return jnp.einsum("...d,dv->...v", hidden, head_of(params).astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 
 def packed_hidden(
@@ -450,4 +453,4 @@ def forward(params: Params, config: PolicyConfig, tokens: jax.Array) -> jax.Arra
   """Logits of whole sequences: tokens i32[B, S] -> f32[B, S, V]."""
   B, S = tokens.shape
   positions = jnp.broadcast_to(jnp.arange(S), (B, S))
-  return logits_of(params, config, packed_hidden(params, config, tokens, jnp.ones_like(tokens), positions))
+  return logits_of(params, packed_hidden(params, config, tokens, jnp.ones_like(tokens), positions))

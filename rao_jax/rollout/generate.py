@@ -18,7 +18,7 @@ from rao_jax.policy.cache import CachePool, put_chunk, take_rows
 from rao_jax.policy.causal import causal_attention
 from rao_jax.policy.prefix import Prefix
 from rao_jax.policy.sampling import first_greatest, masked_logits
-from rao_jax.policy.transformer import Params, PolicyConfig, hidden_states, logits_of, taken_apart
+from rao_jax.policy.transformer import Params, PolicyConfig, head_of, hidden_states, logits_of, taken_apart
 
 
 @flax.struct.dataclass
@@ -91,9 +91,16 @@ def decode(
   at_cache = at_cache + rows.prefix[:, None]
   before = prefix_block(shared, rows.prefix, 1)
   scale = jnp.where(temperature > 0, temperature, 1.0)
-  cache = cache.replace(k=cache.k.swapaxes(3, 4))  # once a slice: `attend` reads keys with their positions last
   empty = jnp.zeros((config.layers, W, config.kv_heads, steps, config.head_size), config.dtype)
-  chunk = CachePool(empty.swapaxes(3, 4), empty)
+  chunk = CachePool(empty, empty)
+  # A small model on a CPU: what the loop reads in another order is put into it here, once a slice.
+  turned = config.unroll
+  if turned:
+    cache, chunk = (x.replace(k=x.k.swapaxes(3, 4)) for x in (cache, chunk))
+    params = params | {"head": head_of(params) + 0.0}
+  keys = jax.vmap(lambda key, at: jax.vmap(jax.random.fold_in, (None, 0))(key, at + 1 + jnp.arange(steps)))(
+    jax.random.wrap_key_data(rows.key), first
+  )
   blocks, cache, shared, chunk = (taken_apart(x, config) for x in (params["blocks"], cache, shared, chunk))
   params = params | {"blocks": blocks}
 
@@ -105,21 +112,20 @@ def decode(
 
     def attention(q, k, v, layer_caches, window):
       main, part, layer_prefix = layer_caches
+      k = k.swapaxes(2, 3) if turned else k
       part = CachePool(
-        jax.lax.dynamic_update_slice_in_dim(part.k, k.swapaxes(2, 3), j, 3),
+        jax.lax.dynamic_update_slice_in_dim(part.k, k, j, 3 if turned else 2),
         jax.lax.dynamic_update_slice_in_dim(part.v, v, j, 2),
       )
       masks = within(seen, at, at_cache, window), within(own, at, at_own, window)
-      blocks = [(main.k, main.v, masks[0]), (part.k, part.v, masks[1])]
+      blocks = [(x.k if turned else x.k.swapaxes(2, 3), x.v, mask) for x, mask in zip((main, part), masks)]
       return attend(q, before(layer_prefix, at, window) + blocks), part
 
     caches = list(zip(cache, chunk, shared)) if config.unroll else (cache, chunk, shared)
     hidden, chunk = hidden_states(params, config, token[:, None], at, attention, caches, rules)
-    logits = masked_logits(logits_of(params, config, hidden[:, 0]), token_mask, scale)
+    logits = masked_logits(logits_of(params, hidden[:, 0]), token_mask, scale)
     logps = jax.nn.log_softmax(logits)
-    noise = jax.vmap(lambda key, at: jax.random.gumbel(jax.random.fold_in(key, at), logits.shape[1:]))(
-      jax.random.wrap_key_data(rows.key), first + j + 1
-    )
+    noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys[:, j])
     drawn = first_greatest(logps + (temperature > 0) * noise)
     logp = jnp.take_along_axis(logps, drawn[:, None], 1)[:, 0]
     samples = live & (j >= rows.sample_from)
@@ -132,7 +138,8 @@ def decode(
   (chunk, *_), (token, logp, sampled, fed) = jax.lax.scan(step, start, jnp.arange(steps))
   if config.unroll:
     chunk = jax.tree.map(lambda *layers: jnp.stack(layers), *chunk)
-  chunk = chunk.replace(k=chunk.k.swapaxes(3, 4))
+  if turned:
+    chunk = chunk.replace(k=chunk.k.swapaxes(3, 4))
   pool = put_chunk(pool, rows.slot, rows.length, chunk, rules)
   return pool, Slice(token.T, logp.T, sampled.T, fed.sum(0, dtype=jnp.int32))
 

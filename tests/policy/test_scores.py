@@ -32,7 +32,7 @@ def test_chunks_change_no_score_and_no_gradient(spread):
   grad = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True), static_argnums=2)
   whole, chunked = grad(params, hidden, 1 << 20), grad(params, hidden, 300)
   jax.tree.map(functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-5), chunked, whole)
-  logits = logits_of(params, TINY, hidden)
+  logits = logits_of(params, hidden)
   (_, (logp, spread_)), _ = chunked
   expected = np.take_along_axis(np.asarray(masked_log_softmax(logits, MASK, T)), tokens[..., None], -1)[..., 0]
   np.testing.assert_allclose(logp, expected, atol=1e-5)

@@ -110,7 +110,7 @@ def test_packed_sequences_do_not_see_each_other():
   segment = np.repeat([1, 2, 3, 0], [*lengths, 2])[None].astype(np.int32)
   position = np.concatenate([*map(np.arange, lengths), np.zeros(2, int)])[None].astype(np.int32)
   tokens = np.concatenate([*parts, [9, 9]])[None].astype(np.int32)
-  packed = logits_of(params, TINY, packed_jit(params, TINY, tokens, segment, position))[0]
+  packed = logits_of(params, packed_jit(params, TINY, tokens, segment, position))[0]
   assert np.isfinite(packed).all()
   at = 0
   for part in parts:

@@ -56,6 +56,7 @@ SYNTH_NAMES = (
   *(world_lib.tier_suffix(tier) for tier in range(1, world_lib.MAX_TIER + 1)),
   *("raw_", "_ore", "_i", "_"),
 )
+NUMBERS = tuple(f"_{i}" for i in range(10, 25))  # ends of names that collide, with 25 items a tier: m2_i2_12
 
 
 def render(value: Any) -> str:

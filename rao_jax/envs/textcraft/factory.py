@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rao_jax.envs import storage
 from rao_jax.envs.base import Demonstrator, Task
+from rao_jax.envs.textcraft import compact as compact_texts
 from rao_jax.envs.textcraft import dataset, script
 from rao_jax.envs.textcraft.env import TextCraft
 from rao_jax.envs.textcraft.tasks import WORLD_SEEDS, asked_task
@@ -34,6 +35,8 @@ class TextCraftSynth(TextCraft):
     refuse_ancestor_goals: bool = True,
   ):
     super().__init__(success, compact, refuse_ancestor_goals)
+    if dataset != "small":  # ten items a tier have few names that end in a number
+      self.pieces = compact_texts.pieces((*compact_texts.SYNTH_NAMES, *compact_texts.NUMBERS))
     self._data_dir, self._dataset, self._manual_dir = data_dir, dataset, manual_dir
     self.tasks = functools.cache(self.tasks)
 
