@@ -5,7 +5,7 @@
   python -m rao_jax.train --config=experiments/canonical_cpu.py --workdir=runs/canonical_cpu/0 --config.seed=0
 
 Trains `recursive` and `single` (max_depth=0: no `launch_subagent`) side by side, one core each, and tests both on the
-published `val` tasks.
+published `val` tasks. IN WORK: no seed has been run to its end; BUILD_NOTES.md says what was tried.
 """
 
 from rao_jax.config import base_config
