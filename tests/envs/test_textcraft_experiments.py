@@ -13,14 +13,20 @@ from rao_jax import envs
 from rao_jax.config import validate
 
 ROOT = pathlib.Path(__file__).parents[2]
-CONFIGS = [("textcraft_minecraft", ()), ("textcraft_synth", ("recursive",)), ("textcraft_synth", ("single",))]
+CONFIGS = [
+  ("textcraft_minecraft", ()),
+  ("textcraft_synth", ("recursive",)),
+  ("textcraft_synth", ("single",)),
+  pytest.param("canonical_cpu", ("recursive",), marks=pytest.mark.full),  # draws the practice worlds
+  pytest.param("canonical_cpu", ("single",), marks=pytest.mark.full),
+]
 
 
 @pytest.mark.parametrize(("name", "words"), CONFIGS)
 def test_settings_are_valid_and_the_tasks_are_there(name, words, published_dir):
   config = runpy.run_path(ROOT / "experiments" / f"{name}.py")["get_config"](*words)
   validate(config)
-  environment = envs.make(name, config.environment.options.to_dict() | {"data_dir": published_dir})
+  environment = envs.make(config.environment.name, config.environment.options.to_dict() | {"data_dir": published_dir})
   for splits in (config.tasks.train, config.tasks.dev, config.warm_start.tasks):
     for split, n in splits.items():
       assert 0 < n <= len(environment.tasks(split))

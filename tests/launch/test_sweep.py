@@ -112,6 +112,13 @@ def test_the_experiments_sweep_is_valid_and_pairs_every_rate_with_every_seed():
   assert {(p.config.learn.rate, p.config.seed) for p in points} == {(r, s) for r in (1e-4, 3e-4, 1e-3) for s in (0, 1)}
 
 
+def test_every_arm_of_the_ablations_is_valid_and_starts_where_its_seed_does():
+  points = read_points(str(ROOT / "experiments" / "ablations_cpu.py"))
+  starts = {(p.config.warm_start.from_workdir.rpartition("_")[2], p.config.seed) for p in points}
+  assert starts == {(str(seed), seed) for seed in range(3)}
+  assert len(points) == 3 * len({tuple(x for x in p.words() if "seed" not in x and "warm" not in x) for p in points})
+
+
 # -- what is still to run ----------------------------------------------------------------------------------------------
 
 
