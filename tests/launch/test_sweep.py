@@ -319,8 +319,7 @@ def test_a_sweep_whose_driver_and_then_a_run_are_killed_comes_to_its_end(tmp_pat
   os.kill(pid, signal.SIGKILL)
   said, _ = goes_on.communicate(timeout=400)
   assert goes_on.returncode == 0, said
-  assert f"{points[0].name} goes on" in said
-  assert f"{points[0].name} is done" in said and f"{points[1].name} is done" in said
+  assert f"{points[0].name} goes on" in said and f"{points[0].name} is done" in said  # the other may be done before
   starts = [len((folder / p.name / "starts.jsonl").read_text().splitlines()) for p in points]
   assert starts == [2, 1]
   facts = json.loads((folder / "sweep.json").read_text())

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 CREDIT, RECORD = "rao_jax/tree/credit.py", "rao_jax/rollout/engine.py"
 MUTANTS = {
   "children's bonus summed": (
-    CREDIT, "bonus = total / jnp.maximum(count, 1)", "bonus = total",
+    CREDIT, 'gained = total / jnp.maximum(count, 1) if bonus == "rate" else total', "gained = total",
     "tests/tree/test_credit.py::test_bonus_is_the_mean_of_the_childrens_own_success",
   ),
   "compounding bonus": (
