@@ -67,7 +67,8 @@ def measure() -> None:
 
   from rao_jax.build import make_run
   from rao_jax.config import base_config
-  from rao_jax.policy.transformer import init_params, param_shardings
+  from rao_jax.policy.params import param_shardings
+  from rao_jax.policy.transformer import init_params
   from rao_jax.rollout.collect import collect
   from rao_jax.rollout.engine import Tree
 

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import pathlib
 import statistics
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,11 +37,12 @@ def load(name: str) -> Seeds:
 
 
 def about(name: str) -> str:
-  """The experiment file's own words."""
+  """The experiment file's own words but for the first line, its commands as blocks."""
   spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.__doc__.strip()
+  _, *parts = module.__doc__.strip().split("\n\n")
+  return "\n\n".join(f"```\n{textwrap.dedent(p)}\n```" if p.startswith("  ") else p for p in parts)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

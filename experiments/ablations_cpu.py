@@ -1,4 +1,4 @@
-"""Which parts of the method matter: one part changed at a time, on the demo's profile, three seeds.
+r"""Which parts of the method matter: one part changed at a time, on the demo's profile, three seeds.
 
   for s in 0 1 2; do python -m rao_jax.train --config=experiments/ablations_cpu.py:warm_start --config.seed=$s \
     --workdir=runs/ablations_cpu/warm_start_$s; done

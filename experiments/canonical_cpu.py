@@ -1,4 +1,4 @@
-"""The paper's table on its own benchmark, on two CPU cores: TextCraft-Synth's published tasks.
+r"""The paper's table on its own benchmark, on two CPU cores: TextCraft-Synth's published tasks.
 
   pip download --no-deps --only-binary=:all: --python-version 3.12 -d runs/data/downloads/manual \
     platoon-textcraft==0.3.0
@@ -42,7 +42,7 @@ def get_config(agent: str = ""):
 
   c.warm_start.demonstrator = "recursive" if recursive else "inline"
   c.warm_start.tasks = {
-    "practice-train_easy": 800, "practice-train_medium": 500, "train_easy": 400, "train_medium": 500,
+    "practice__train_easy": 800, "practice__train_medium": 500, "train_easy": 400, "train_medium": 500,
   }  # fmt: skip
   c.warm_start.slips = dict(
     delegate=0.95, alone=1, quantity=0.01, factor=0.01, ingredient=0.01, early=0.01, base=0.02, unknown=0.04,
@@ -53,8 +53,8 @@ def get_config(agent: str = ""):
   c.warm_start.tokens_per_update = WINDOW
 
   c.steps = 36
-  c.tasks.train = {"train_medium": 3, "practice-train_medium": 1}
-  c.tasks.dev = {"practice-dev_easy": 20, "practice-dev_medium": 30, "practice-dev_hard": 6}
+  c.tasks.train = {"train_medium": 3, "practice__train_medium": 1}
+  c.tasks.dev = {"practice__dev_easy": 20, "practice__dev_medium": 30, "practice__dev_hard": 6}
   c.tasks.test = dict(val_easy=147, val_medium=213, val_hard=48, val_extreme=8)
   c.evaluation.every = 18
   c.learn.rate = 1e-4

@@ -35,8 +35,9 @@ from rao_jax.mesh import ROLLOUT_RULES, TRAIN_RULES, Rules, make_mesh
 from rao_jax.plugin import load_function
 from rao_jax.policy.cache import slots_within
 from rao_jax.policy.lora import frozen, join, trained, without_adapters
+from rao_jax.policy.params import cast_params, param_shardings
 from rao_jax.policy.pretrained import load_weights
-from rao_jax.policy.transformer import Params, PolicyConfig, cast_params, init_params, param_shardings
+from rao_jax.policy.transformer import Params, PolicyConfig, init_params
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.chat import ChatProtocol
 from rao_jax.rollout.engine import Tree

@@ -17,7 +17,7 @@ from typing import Any
 from tqdm import tqdm
 
 from rao_jax.report import write_report
-from rao_jax.report.data import order_difficulties
+from rao_jax.report.data import order_difficulties, short_split
 
 # Lines of a log that go to the terminal.
 SHOWN = ("step ", "evaluation at", "warm start", "going on", "split ", "test_")
@@ -155,7 +155,9 @@ class Comparison:
 
   def agent_summary(self, agent: str) -> dict[str, Any]:
     tests = {name: json.loads((self.out / agent / f"test_{name}.json").read_text()) for name in CHECKPOINTS}
-    found = {stage: {_short(split): r for split, r in tests[name]["splits"].items()} for name, stage in STAGES.items()}
+    found = {
+      stage: {short_split(split): r for split, r in tests[name]["splits"].items()} for name, stage in STAGES.items()
+    }
     success = {stage: {split: r["success"] for split, r in by.items()} for stage, by in found.items()}
     return {
       **success,
@@ -175,10 +177,6 @@ class Comparison:
 
 
 STAGES = {"warm_start": "warm_start", "last": "trained"}  # checkpoint -> its name in a summary
-
-
-def _short(split: str) -> str:
-  return split.removeprefix("test_")
 
 
 def final_table(agents: Mapping[str, Any]) -> str:

@@ -45,11 +45,11 @@ def found(evaluation: dict[str, Any]) -> dict[str, Any]:
 def curves(run: Run) -> dict[str, Any]:
   """Series over steps: training success, and tokens and seconds so far; of evaluations success by difficulty."""
   steps, sampled = run.series("funnel/tokens_sampled")
-  _, seconds = run.series("time/step")
+  _, seconds = run.series("time/step_seconds")
   return {
     "step": steps,
-    "success": run.series("rollout/success")[1],
-    "nodes_per_tree": run.series("rollout/nodes_per_tree")[1],
+    "success": run.series("train/success")[1],
+    "nodes_per_tree": run.series("train/nodes_per_tree")[1],
     "sampled_tokens": list(itertools.accumulate(sampled)),
     "seconds": list(itertools.accumulate(seconds)),
     "evaluated": {key.rpartition("/")[2]: run.series(key) for key in run.keys("eval/success/")},

@@ -96,6 +96,18 @@ def test_report_of_a_run(trained, tmp_path):
   assert done.returncode == 0 and (tmp_path / "r.html").exists(), done.stderr[-3000:]
 
 
+def test_what_a_run_found_is_recorded_with_its_curves(trained, tmp_path):
+  out = tmp_path / "results" / "0.json"
+  command = [sys.executable, "results/record.py", str(trained), str(out)]
+  done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+  assert done.returncode == 0, done.stderr[-3000:]
+  (agent,) = json.loads(out.read_text())["agents"].values()
+  curves = agent["curves"]
+  assert curves["step"] == [1, 2] and curves["sampled_tokens"][0] < curves["sampled_tokens"][1]
+  assert all(len(curves[name]) == 2 for name in ("success", "nodes_per_tree", "sampled_tokens", "seconds"))
+  assert set(curves["evaluated"]) == {"easy", "medium", "hard"} and agent["warm_start"]["warmstart/tokens"] >= 3000
+
+
 @pytest.mark.parametrize(
   ("words", "said"),
   [

@@ -9,7 +9,8 @@ import optax
 
 from rao_jax.mesh import Rules
 from rao_jax.policy.lora import trained
-from rao_jax.policy.transformer import Params, PolicyConfig, init_params, param_shardings
+from rao_jax.policy.params import param_shardings
+from rao_jax.policy.transformer import Params, PolicyConfig, init_params
 
 
 @flax.struct.dataclass

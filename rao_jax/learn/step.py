@@ -18,9 +18,10 @@ from rao_jax.learn.packing import PackedRows, microbatches, shift_targets
 from rao_jax.learn.state import TrainState, abstract_state, state_shardings
 from rao_jax.mesh import Rules, call
 from rao_jax.policy.lora import frozen, join
+from rao_jax.policy.params import abstract_params
 from rao_jax.policy.prefix import Prefix, abstract_prefix, prefix_of, trace_prefix
 from rao_jax.policy.scores import token_scores
-from rao_jax.policy.transformer import Params, PolicyConfig, abstract_params, packed_hidden
+from rao_jax.policy.transformer import Params, PolicyConfig, packed_hidden
 from rao_jax.tree.buffer import TreeBuffer
 
 

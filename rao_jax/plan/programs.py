@@ -18,7 +18,8 @@ from rao_jax.mesh import ROLLOUT_RULES, TRAIN_RULES, Rules, make_mesh
 from rao_jax.plan.costs import Cost, copies_of, cost_of
 from rao_jax.policy.cache import pool_shape, pool_sharding, slots_within
 from rao_jax.policy.lora import frozen, trained
-from rao_jax.policy.transformer import PolicyConfig, abstract_params, cast_params, param_shardings
+from rao_jax.policy.params import abstract_params, cast_params, param_shardings
+from rao_jax.policy.transformer import PolicyConfig
 from rao_jax.rollout.programs import abstract_used_params, trace_rollout
 
 KINDS = ("parameters", "optimiser", "gradients", "cache")  # of arrays that outlive a program

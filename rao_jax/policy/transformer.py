@@ -294,31 +294,6 @@ class Transformer(nnx.Module):
       self.head = nnx.Param(normal(rngs.params(), (c.width, c.vocab_size), dtype))
 
 
-# Logical axes of every parameter, by the last name of its path; stacked layers have `layers` in front.
-PARAM_AXES = {
-  "embed": ("vocab", "embed"),
-  "head": ("embed", "vocab"),
-  "norm": (None,),
-  "attn_norm": (None,),
-  "mlp_norm": (None,),
-  "attn_post_norm": (None,),
-  "mlp_post_norm": (None,),
-  "q_norm": (None,),
-  "k_norm": (None,),
-  "q": ("embed", "heads", None),
-  "k": ("embed", "kv_heads", None),
-  "v": ("embed", "kv_heads", None),
-  "o": ("heads", None, "embed"),
-  "gate": ("embed", "mlp"),
-  "up": ("embed", "mlp"),
-  "down": ("mlp", "embed"),
-  "router": ("embed", None),
-  "expert_gate": ("experts", "embed", "mlp"),
-  "expert_up": ("experts", "embed", "mlp"),
-  "expert_down": ("experts", "mlp", "embed"),
-}
-
-
 def init_params(config: PolicyConfig, key: jax.Array) -> Params:
   """Random parameters as a plain dict pytree; `jax.eval_shape` of it gives the shapes."""
   model = Transformer(config, nnx.Rngs(params=key))
@@ -328,35 +303,6 @@ def init_params(config: PolicyConfig, key: jax.Array) -> Params:
 @functools.cache
 def _block_graph(config: PolicyConfig) -> nnx.GraphDef:
   return nnx.split(nnx.eval_shape(lambda: Block(config, nnx.Rngs(0))))[0]
-
-
-def param_shardings(config: PolicyConfig, rules: Rules) -> Params:
-  """The sharding of every parameter under a rule table, as a pytree like the parameters."""
-  shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
-
-  def one(path, leaf):
-    name, _, side = path[-1].key.partition(LORA)
-    axes = PARAM_AXES[name]
-    if side:
-      inputs = INPUT_AXES.get(name, 1)
-      axes = (*axes[:inputs], None) if side == "a" else (None, *axes[inputs:])
-    stacked = ("layers",) if path[0].key == "blocks" else ()
-    return rules.sharding(leaf.shape, stacked + axes)
-
-  return jax.tree_util.tree_map_with_path(one, shapes)
-
-
-def abstract_params(config: PolicyConfig, rules: Rules) -> Params:
-  """Shapes, dtypes and shardings of the parameters under a rule table."""
-  shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
-  layout = param_shardings(config, rules)
-  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
-
-
-def cast_params(params: Params, config: PolicyConfig) -> Params:
-  """Parameters in the dtype in which they are used: config.dtype but for the norms. The policy's outputs stay equal."""
-  cast = lambda path, x: x if path[-1].key.endswith("norm") else x.astype(config.dtype)
-  return jax.tree_util.tree_map_with_path(cast, params)
 
 
 def hidden_states(params: Params, config: PolicyConfig, tokens, positions, attention, caches=None, rules=None):

@@ -16,7 +16,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from rao_jax.mesh import Rules
-from rao_jax.policy.transformer import Params, PolicyConfig, init_params, param_shardings
+from rao_jax.policy.params import param_shardings
+from rao_jax.policy.transformer import Params, PolicyConfig, init_params
 
 HEAD = "lm_head.weight"
 EMBED = "model.embed_tokens.weight"

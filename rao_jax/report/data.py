@@ -214,8 +214,7 @@ def _of_summary(summary: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Res
 def _of_tests(run: Run) -> dict[str, dict[str, Result]]:
   return {
     STAGES[checkpoint]: {
-      split.removeprefix("test_"): Result(r["success"], *(r.get("interval") or ()))
-      for split, r in test["splits"].items()
+      short_split(split): Result(r["success"], *(r.get("interval") or ())) for split, r in test["splits"].items()
     }
     for checkpoint, test in run.tests.items()
   }
@@ -242,6 +241,11 @@ def _over_seeds(runs: Sequence[dict[str, dict[str, Result]]]) -> dict[str, dict[
       values = [run[stage][difficulty].success for run in runs if difficulty in run.get(stage, {})]
       out.setdefault(stage, {})[difficulty] = Result(sum(values) / len(values), min(values), max(values))
   return out
+
+
+def short_split(split: str) -> str:
+  """`test_hard`, `val_hard` -> `hard`."""
+  return re.sub("^(test|val)_", "", split)
 
 
 def order_difficulties(names: Iterable[str]) -> list[str]:

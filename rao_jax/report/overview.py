@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rao_jax.alarms import alarms
-from rao_jax.report.data import Experiment, Results, Run, order_difficulties
+from rao_jax.report.data import Experiment, Results, Run, order_difficulties, short_split
 from rao_jax.report.markup import bar, number, percent, score, section, short, strip, table, with_interval, words
 
 LAST_PART = 10  # the last tenth of the steps is what a training figure is taken from
@@ -108,13 +108,13 @@ def final_figures(experiments: Sequence[Experiment], partial: bool) -> str:
 
 def _tests(experiments: Sequence[Experiment]) -> list[str]:
   splits = [s for e in experiments for run in e.runs for s in run.tests.get("last", {}).get("splits", {})]
-  return order_difficulties(split.removeprefix("test_") for split in splits)
+  return order_difficulties(short_split(split) for split in splits)
 
 
 def _tested(difficulty: str):
   def value(run: Run) -> float | None:
     splits = run.tests.get("last", {}).get("splits", {})
-    return next((r["success"] for split, r in splits.items() if split.removeprefix("test_") == difficulty), None)
+    return next((r["success"] for split, r in splits.items() if short_split(split) == difficulty), None)
 
   return value
 

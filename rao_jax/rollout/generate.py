@@ -97,7 +97,7 @@ def decode(
   turned = config.unroll
   if turned:
     cache, chunk = (x.replace(k=x.k.swapaxes(3, 4)) for x in (cache, chunk))
-    params = params | {"head": head_of(params) + 0.0}
+    params = params | {"head": head_of(params)}
   keys = jax.vmap(lambda key, at: jax.vmap(jax.random.fold_in, (None, 0))(key, at + 1 + jnp.arange(steps)))(
     jax.random.wrap_key_data(rows.key), first
   )

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from rao_jax.mesh import Rules
 from rao_jax.policy.cache import CachePool, pool_shape, pool_sharding, put_chunk, take_rows
+from rao_jax.policy.params import abstract_params, cast_params
 from rao_jax.policy.prefix import abstract_prefix, trace_prefix
-from rao_jax.policy.transformer import Params, PolicyConfig, abstract_params, cast_params
+from rao_jax.policy.transformer import Params, PolicyConfig
 from rao_jax.rollout.generate import Rows, Slice, decode, extend, prefill
 
 ProgramName = tuple[str, int, int]  # kind, rows, cache positions it reads (prefill: the tokens of its chunk)

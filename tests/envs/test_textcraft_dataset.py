@@ -191,7 +191,7 @@ def test_data_set_reads_back_what_was_drawn(tmp_path):
 
 
 def test_amounts_of_practice_span_orders_of_magnitude_and_another_data_set_is_read_by_its_name(tmp_path):
-  tasks = load_tasks(str(tmp_path), "generated", "practice-train_easy")[:]
+  tasks = load_tasks(str(tmp_path), "generated", "practice__train_easy")[:]
   amounts = [units for task in tasks for units in task.data["targets"].values()]
   assert len(tasks) == 1200 and min(amounts) == 1 and 1500 < max(amounts) <= 2000
   for low, high in itertools.pairwise((1, 10, 100, 1000)):

@@ -12,7 +12,8 @@ from rao_jax.learn.step import Learner
 from rao_jax.mesh import TRAIN_RULES
 from rao_jax.policy import PolicyConfig, from_pretrained, save_pretrained
 from rao_jax.policy.lora import frozen, join, merge_adapters, trained, without_adapters
-from rao_jax.policy.transformer import LORA, abstract_params, cast_params, forward, init_params
+from rao_jax.policy.params import abstract_params, cast_params
+from rao_jax.policy.transformer import LORA, forward, init_params
 from tests.learn.test_step import MASK, TEMPERATURE, adam, make_batch, parts_of, scales_of
 from tests.tiny import TINY, eight_devices, one_device, random_params
 

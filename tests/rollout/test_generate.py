@@ -17,8 +17,9 @@ import pytest
 
 from rao_jax.envs.base import Task
 from rao_jax.mesh import ROLLOUT_RULES
+from rao_jax.policy.params import param_shardings
 from rao_jax.policy.sampling import masked_log_softmax
-from rao_jax.policy.transformer import forward, param_shardings
+from rao_jax.policy.transformer import forward
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.collect import collect
 from rao_jax.rollout.engine import LAUNCH, Outcome, Tree

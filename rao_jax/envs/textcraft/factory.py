@@ -45,9 +45,9 @@ class TextCraftSynth(TextCraft):
     return dataset.build(self._data_dir, self._dataset, self._manual_dir)
 
   def tasks(self, split: str) -> Sequence[Task]:
-    """See `Environment`; a split of another data set is `practice-train_easy`."""
-    other, dash, part = split.rpartition("-")
-    builder = dataset.build(self._data_dir, other, self._manual_dir) if dash else self._builder
+    """See `Environment`; a split of another data set is `practice__train_easy`."""
+    other, mark, part = split.rpartition("__")
+    builder = dataset.build(self._data_dir, other, self._manual_dir) if mark else self._builder
     return storage.read_split(builder, part)
 
   def task_from(self, text: str) -> Task:
