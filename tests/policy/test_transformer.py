@@ -8,13 +8,13 @@ from jax.sharding import PartitionSpec as P
 
 from rao_jax.mesh import ROLLOUT_RULES, TRAIN_RULES
 from rao_jax.policy.attention import attend
+from rao_jax.policy.params import param_shardings
 from rao_jax.policy.transformer import (
   forward,
   hidden_states,
   init_params,
   logits_of,
   packed_hidden,
-  param_shardings,
 )
 from tests.tiny import TINY, eight_devices, random_params
 
