@@ -100,7 +100,7 @@ def attention(queries: int, backward: bool):
   """Attention of own tokens to the prefix alone: `queries` at a time on every row, OWN of a row in all, all layers."""
   L, H, K, Q = POLICY.layers, POLICY.heads, POLICY.kv_heads, POLICY.head_size
   draw = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
-  q, k, v = draw(0, OWN // queries, NODES, queries, H, Q), *(draw(i, L, K, SHARED, Q) for i in (1, 2))
+  q, k, v = draw(0, OWN // queries, NODES, queries, H, Q), draw(1, L, K, Q, SHARED), draw(2, L, K, SHARED, Q)
   seen = jnp.ones((NODES, queries, SHARED), bool)
 
   def total(q, k, v):

@@ -1,6 +1,8 @@
 """Draws the figures of these pages from recorded results. Needs matplotlib, which nothing else does.
 
-python docs/figures.py                               docs/soak.svg from docs/soak.jsonl
+python docs/figures.py        docs/soak.svg from docs/soak.jsonl, docs/tree.svg from docs/tree.json
+
+docs/tree.json is one line of a file of trees that an evaluation or a training run wrote.
 """
 
 import json
@@ -19,6 +21,7 @@ PANELS = {
   "processes": "processes of the sandbox",
   "compiled": "programs compiled",
 }
+SUCCEEDED = {1: "#0072B2", 0: "#D55E00"}
 FAULTS = {
   "hostile_cells": "hostile cells", "sandbox_killed": "sandbox killed", "world_raised": "world raised",
   "nan_updates": "NaN updates",
@@ -48,5 +51,39 @@ def soak() -> None:
   figure.savefig(DOCS / "soak.svg", metadata={"Date": None})
 
 
+def rows_of(nodes: list[dict]) -> list[float]:
+  """Where each node stands: leaves below one another, parents in the middle of their children."""
+  children = {i: [j for j, node in enumerate(nodes) if node["parent"] == i] for i in range(len(nodes))}
+  rows, free = [0.0] * len(nodes), iter(range(len(nodes)))
+
+  def place(i: int) -> float:
+    rows[i] = sum(map(place, children[i])) / len(children[i]) if children[i] else float(next(free))
+    return rows[i]
+
+  place(0)
+  return rows
+
+
+def tree() -> None:
+  nodes = json.loads((DOCS / "tree.json").read_text())["nodes"]
+  rows = rows_of(nodes)
+  figure, ax = plt.subplots(figsize=(10, 0.5 + 0.22 * (max(rows) + 1)), layout="constrained")
+  for node, row in zip(nodes, rows):
+    colour, depth = SUCCEEDED[int(node["success"] > 0)], node["depth"]
+    if node["parent"] >= 0:
+      ax.plot(
+        [depth - 1, depth - 0.55, depth], [rows[node["parent"]], row, row], color="#b8c0cc", linewidth=1, zorder=1
+      )
+    ax.scatter(depth, row, s=14 + node["sampled"] / 3, color=colour, zorder=2)
+    ax.annotate(
+      node["goal"].rpartition(": ")[2], (depth, row), (7, 3), textcoords="offset points", fontsize=7, color="#333333"
+    )
+  ax.set_xlim(-0.1, max(node["depth"] for node in nodes) + 0.9)
+  ax.invert_yaxis()
+  ax.axis("off")
+  figure.savefig(DOCS / "tree.svg", metadata={"Date": None})
+
+
 if __name__ == "__main__":
   soak()
+  tree()

@@ -118,7 +118,7 @@ class Options:
 
   Attributes:
     checkpoint: `last`, `best` or `warm_start`.
-    temperature: of sampling; 0 is greedy, None greedy for one tree a task and else that of training.
+    temperature: of sampling; 0 is greedy, None that of evaluations in training for one tree a task, else of training.
     k: trees of a task.
     max_depth, max_nodes, context: caps in place of those the checkpoint was trained or evaluated with; None keeps them.
   """
@@ -238,7 +238,7 @@ def evaluate_workdir(
     tasks = choose_tasks(ours.run.environment, splits or config.tasks.dev.to_dict(), difficulties)
   temperature = options.temperature
   if temperature is None:
-    temperature = config.rollout.temperature if options.k > 1 else 0.0
+    temperature = config.rollout.temperature if options.k > 1 else config.evaluation.temperature
   screen = Screen(quiet=False, silent=not first())
   screen.line(
     f"{options.checkpoint} checkpoint, {options.k} tree(s) a task, "
@@ -291,7 +291,7 @@ def evaluate_workdir(
 def default_file(workdir: pathlib.Path, result: Mapping[str, Any]) -> pathlib.Path:
   """Where the JSON goes unless told: another file for other options, the same for the same."""
   sampling = f"k{result['k']}_t{result['temperature']:g}"
-  splits = "+".join(split for split in result["splits"] if "/" not in split)[:120]
+  splits = "+".join(f"{split}_{r['tasks']}" for split, r in result["splits"].items() if "/" not in split)[:120]
   caps = f"depth{result['max_depth']}_nodes{result['max_nodes']}_window{result['window']}"
   name = f"{result['checkpoint']}_{caps}_{sampling}_{splits}.json"
   return workdir / "evaluations" / name
@@ -330,8 +330,8 @@ if __name__ == "__main__":
   flags.DEFINE_integer("max_depth", None, "Depth cap; default as evaluated in training. 0 removes launch_subagent.")
   flags.DEFINE_integer("max_nodes", None, "Node cap of a tree; default as evaluated in training.", lower_bound=1)
   flags.DEFINE_integer("context", None, "Context window in tokens; default as trained.", lower_bound=1)
-  flags.DEFINE_bool("greedy", False, "Greedy: the default for one tree a task.")
-  flags.DEFINE_float("temperature", None, "Of sampling; default that of training where --k is more than 1.")
+  flags.DEFINE_bool("greedy", False, "Greedy: as --temperature=0.")
+  flags.DEFINE_float("temperature", None, "Of sampling; default as evaluated in training, or as trained with --k.")
   flags.DEFINE_enum("checkpoint", "last", ["last", "best", "warm_start"], "Which parameters.")
   flags.DEFINE_bool("single", True, "Compare with the same checkpoint, delegation off, on the same tasks.")
   flags.DEFINE_string("single_workdir", None, "Compare with the checkpoint of this run of a single agent as well.")
