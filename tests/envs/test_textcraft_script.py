@@ -263,3 +263,9 @@ def test_slips_default_to_perfect():
   assert dataclasses.asdict(script.PERFECT) == {
     name: 1.0 if name == "delegate" else 0.0 for name in dataclasses.asdict(script.PERFECT)
   }
+
+
+def test_an_error_that_the_context_cuts_names_no_counts():
+  assert script.read_counts('Error: short of {"m0_i1":2,"raw_t3":1}', "short of") == {"m0_i1": 2, "raw_t3": 1}
+  for cut in ('Error: short of {"m0[cut]', 'Error: short of {"m0_i1":2}[cut]', 'Error: use {"m0_i1":2}', "ok"):
+    assert script.read_counts(cut, "short of") == {}

@@ -64,9 +64,9 @@ def read_info(shown: str) -> dict[str, tuple[int, dict[str, int]]]:
 
 
 def read_counts(shown: str, opening: str) -> dict[str, int]:
-  """The counts an error names, `Error: short of {...}`; empty if it is another text."""
+  """The counts an error names, `Error: short of {...}`; empty if it is another text, or cut where the context ends."""
   start = f"Error: {opening} "
-  return json.loads(shown[len(start) :]) if shown.startswith(start) else {}
+  return json.loads(shown[len(start) :]) if shown.startswith(start) and shown.endswith("}") else {}
 
 
 # --- demonstrators ----------------------------------------------------------------------------------------------------
