@@ -45,14 +45,6 @@ ENDLESS = NodeTrace([(9, 1 << 20)], [[]])
 Work = list[tuple[RecordedTree, Node]]
 
 
-class Counted(Frontier):
-  """Counts the decode steps that run one after another."""
-
-  def _decode(self, params, batch, *rest):
-    self.counts["decode_steps"] += self.steps
-    return super()._decode(params, batch, *rest)
-
-
 class Sides:
   """The four ways; each works fresh trees to their end."""
 
@@ -64,7 +56,7 @@ class Sides:
     mask = np.arange(VOCABULARY) != END
     self._params: Params = jax.jit(lambda key: init_params(policy, key))(jax.random.key(0))
     slots = max(sum(map(len, traces)), ROWS[-1])  # so that no side ever computes a cache again
-    make = lambda rows: Counted(policy, rules, mask, END, rows, r.cache_ladder, r.steps, r.chunk, slots)
+    make = lambda rows: Frontier(policy, rules, mask, END, rows, r.cache_ladder, r.steps, r.chunk, slots)
     self.wide, self.single = make(ROWS), make((1,))
 
   def trees(self) -> list[RecordedTree]:
@@ -142,9 +134,9 @@ class Sides:
 
   def steps(self, run: Callable[[], None]) -> int:
     """Sequential decode steps of a side."""
-    before = [f.counts["decode_steps"] for f in (self.wide, self.single)]
+    before = self.wide.decode_steps + self.single.decode_steps
     run()
-    return sum(f.counts["decode_steps"] - b for f, b in zip((self.wide, self.single), before))
+    return self.wide.decode_steps + self.single.decode_steps - before
 
   def token_seconds(self, frontier: Frontier, rows: int) -> float:
     """What a decode step of full batches takes for a row, median of 20 slices."""
@@ -188,7 +180,7 @@ def main() -> None:
     before = s.wide.counts.copy()
     s.frontier()
     c = s.wide.counts - before
-    width = (c["row_steps"] - c["empty_steps"]) / c["decode_steps"]
+    width = (c["row_steps"] - c["empty_steps"]) / steps["frontier"]
     slow = {name: steps[name] / sample.steps(getattr(sample, name)) for name in ("one", "roots")}
     sides = {name: getattr(sample if name in slow else s, name) for name in SIDES}
     seconds = {name: t * slow.get(name, 1) for name, t in medians(alternate(sides, o.rounds)).items()}

@@ -1,14 +1,16 @@
-"""Makes docs/experiments.md and its figures of what results/ holds. Needs matplotlib, which nothing else does.
+"""Makes docs/experiments.md and its figures of what results/ holds. Needs matplotlib, as docs/figures.py does.
 
 python docs/experiments.py
 """
 
 import importlib.util
+import itertools
 import json
 import pathlib
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import matplotlib
@@ -16,10 +18,14 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
+from rao_jax.sweep.points import read_points
+
 DOCS = pathlib.Path(__file__).parent
 ROOT = DOCS.parent
-COLOURS = {"recursive": "#0072B2", "single": "#D55E00"}
+COLOURS = {"recursive": "#0072B2", "single": "#D55E00", "single_4x": "#009E73"}
+NAMES = {"single_4x": "single, four times the window"}
 SPLITS = ("easy", "medium", "hard", "extreme")
+STYLES = dict(zip(SPLITS, ("-", "--", ":", "-.")))
 STAGES = {"warm_start": "warm start", "last": "trained"}
 COSTS = {
   "nodes_per_tree": ("agents a tree", "{:.1f}"),
@@ -31,21 +37,28 @@ COSTS = {
 Seeds = Mapping[int, Mapping[str, Any]]  # seed -> what results/record.py kept
 
 
+# --- results and words ------------------------------------------------------------------------------------------------
+
+
 def load(name: str) -> Seeds:
-  found = [json.loads(path.read_text()) for path in (ROOT / "results" / name).glob("*.json")]
-  return {one["seed"]: one for one in sorted(found, key=lambda one: one["seed"])}
+  files = (ROOT / "results" / name).glob("*.json")
+  return {int(path.stem): json.loads(path.read_text()) for path in sorted(files, key=lambda path: int(path.stem))}
+
+
+def experiment(name: str) -> ModuleType:
+  spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
 
 
 def about(name: str) -> str:
   """The experiment file's own words but for the first line, its commands as blocks."""
-  spec = importlib.util.spec_from_file_location(name, ROOT / "experiments" / f"{name}.py")
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  _, *parts = module.__doc__.strip().split("\n\n")
+  _, *parts = experiment(name).__doc__.strip().split("\n\n")
   return "\n\n".join(f"```\n{textwrap.dedent(p)}\n```" if p.startswith("  ") else p for p in parts)
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
   line = lambda cells: "| " + " | ".join(cells) + " |"
   return [line(head), "|---" * len(head) + "|", *map(line, rows), ""]
 
@@ -56,84 +69,246 @@ def seeds_of(values: Sequence[float]) -> str:
   return each if len(values) == 1 else f"{each} (mean {statistics.fmean(values):.2f})"
 
 
-def split_of(test: Mapping[str, Any], difficulty: str) -> Mapping[str, Any]:
-  return test["splits"].get(f"val_{difficulty}", {})
+def of_split(test: Mapping[str, Any], difficulty: str) -> Mapping[str, Any] | None:
+  return next((figures for split, figures in test["splits"].items() if split.endswith(f"_{difficulty}")), None)
 
 
-def canonical_table(seeds: Seeds) -> list[str]:
+def agents_of(seeds: Seeds) -> list[str]:
+  return [agent for agent in COLOURS if any(agent in one["agents"] for one in seeds.values())]
+
+
+def machines(seeds: Seeds) -> list[str]:
+  return [
+    f"- seed {seed}: {one['seconds'] or '?'} s, {one['machine']}, {one['date']}, commit {one['commit']}"
+    for seed, one in seeds.items()
+  ]
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def success_table(seeds: Seeds) -> list[str]:
   rows = []
-  for agent in COLOURS:
-    for stage, name in STAGES.items():
-      tests = [one["agents"][agent]["tests"].get(stage) for one in seeds.values() if agent in one["agents"]]
-      cells = []
-      for difficulty in SPLITS:
-        found = [s for test in tests if test and (s := split_of(test, difficulty))]
-        cell = seeds_of([s["success"] for s in found]) if found else ""
-        if len(found) == 1:
-          low, high = found[0]["interval"]
-          cell += f" [{low:.2f}, {high:.2f}] of {found[0]['tasks']}"
-        cells.append(cell)
-      rows.append([f"{agent}, {name}", *cells])
-  return table(["success on val, greedy", *SPLITS], rows)
+  for agent, (stage, name) in itertools.product(agents_of(seeds), STAGES.items()):
+    tests = [test for one in seeds.values() if (test := one["agents"].get(agent, {}).get("tests", {}).get(stage))]
+    cells = []
+    for difficulty in SPLITS:
+      found = [s for test in tests if (s := of_split(test, difficulty))]
+      cell = seeds_of([s["success"] for s in found]) if found else ""
+      if len(found) == 1:
+        low, high = found[0]["interval"]
+        cell += f" [{low:.2f}, {high:.2f}] of {found[0]['tasks']}"
+      cells.append(cell)
+    rows.append([f"{NAMES.get(agent, agent)}, {name}", *cells])
+  return table(["success on test tasks", *SPLITS], rows)
 
 
 def costs_table(seeds: Seeds) -> list[str]:
   rows = []
-  for agent in COLOURS:
-    for difficulty in SPLITS:
-      found = [split_of(one["agents"][agent]["tests"]["last"], difficulty) for one in seeds.values()]
-      found = [s for s in found if s]
-      if found:
-        mean = {key: statistics.fmean(s[key] for s in found) for key in COSTS}
-        rows.append([agent, difficulty, *(form.format(mean[key]) for key, (_, form) in COSTS.items())])
-  return table(["agent", "val", *(name for name, _ in COSTS.values())], rows)
+  for agent, difficulty in itertools.product(agents_of(seeds), SPLITS):
+    found = [s for one in seeds.values() if (s := of_split(one["agents"][agent]["tests"]["last"], difficulty))]
+    if found:
+      mean = {key: statistics.fmean(s[key] for s in found) for key in COSTS}
+      rows.append([NAMES.get(agent, agent), difficulty, *(form.format(mean[key]) for key, (_, form) in COSTS.items())])
+  return table(["agent, trained", "tasks", *(name for name, _ in COSTS.values())], rows)
 
 
-def canonical_figure(seeds: Seeds, out: pathlib.Path) -> None:
-  """Left: success on development tasks while training; right: success by tier."""
-  figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
-  for agent, colour in COLOURS.items():
-    for one in seeds.values():
-      curves = one["agents"][agent]["curves"]
-      spent = dict(zip(curves["step"], curves["sampled_tokens"])) | {0: 0}
-      for difficulty, style in zip(SPLITS, ("-", "--", ":")):
-        steps, success = curves["evaluated"].get(difficulty, ([], []))
-        label = f"{agent}, {difficulty}" if one is next(iter(seeds.values())) else None
-        left.plot([spent.get(s, 0) / 1e6 for s in steps], success, style, color=colour, marker=".", label=label)
-    tiers: dict[int, list[float]] = {}
-    for one in seeds.values():
-      for tier, figures in one["agents"][agent]["tests"]["last"]["tiers"].items():
-        tiers.setdefault(int(tier), []).append(figures["success"])
-    at = sorted(tiers)
-    right.plot(at, [statistics.fmean(tiers[t]) for t in at], color=colour, marker="o", label=agent)
-    right.fill_between(at, [min(tiers[t]) for t in at], [max(tiers[t]) for t in at], color=colour, alpha=0.15)
-  left.set_xlabel("tokens sampled in RL, millions")
-  left.set_ylabel("success, development tasks")
-  left.legend(fontsize=7, frameon=False)
-  right.set_xlabel("tier of the item to make (trained on tiers 4 to 6)")
-  right.set_ylabel("success, val")
-  right.axvspan(4, 6, color="0.93", zorder=0)
-  right.legend(fontsize=8, frameon=False)
-  for ax in (left, right):
+def delegation_tables(seeds: Seeds) -> list[str]:
+  """When the recursive agents delegate, by the tier of their own goal, and what they ask for; all seeds together."""
+  stages = {stage: [one["agents"]["recursive"]["delegation"][stage] for one in seeds.values()] for stage in STAGES}
+  tiers = sorted({int(tier) for found in stages.values() for one in found for tier in one["tiers"]})
+
+  def share(found: Sequence[Mapping[str, Any]], tier: int) -> str:
+    agents, launched = (sum(one["tiers"].get(str(tier), (0, 0))[i] for one in found) for i in (0, 1))
+    return f"{launched / agents:.2f} of {agents}" if agents else ""
+
+  kinds = dict.fromkeys(kind for found in stages.values() for one in found for kind in one["told"])
+  told = {
+    stage: {kind: sum(one["told"].get(kind, 0) for one in found) for kind in kinds} for stage, found in stages.items()
+  }
+  return [
+    *table(
+      ["tier of an agent's goal", *map(str, tiers)],
+      (
+        [f"share that launches, {STAGES[stage]}", *(share(found, tier) for tier in tiers)]
+        for stage, found in stages.items()
+      ),
+    ),
+    *table(
+      ["what a child is asked for", *STAGES.values()],
+      ([kind, *(f"{told[s][kind] / max(sum(told[s].values()), 1):.3f}" for s in STAGES)] for kind in kinds),
+    ),
+  ]
+
+
+def wall_clock_table(seeds: Seeds) -> list[str]:
+  figures = {
+    "success": "{:.2f}", "seconds": "{:.2f}", "steps": "{:,.0f}", "tokens": "{:,.0f}", "critical path": "{:,.0f}",
+  }  # fmt: skip
+  rows = []
+  for kind in ("parallel", "chained"):
+    for agent in ("recursive", "single"):
+      names = [(f"{kind} {agent} {figure}", form) for figure, form in figures.items()]
+      means = [form.format(statistics.fmean(one["medians"][name] for one in seeds.values())) for name, form in names]
+      rows.append([f"{kind}, {agent}", *means])
+  return table(["tasks, agent", "success", "seconds", "decode steps", "tokens sampled", "critical path"], rows)
+
+
+def ablation_table() -> list[str]:
+  """Every arm against `base`, both of the same warm start: the mean difference over seeds and how sure it is."""
+  name = "ablations_cpu"
+  file = ROOT / "results" / name / "arms.json"
+  if not file.exists():
+    return []
+  module, found = experiment(name), json.loads(file.read_text())
+  points = read_points(str(ROOT / "experiments" / f"{name}.py"))
+  runs = {
+    key: found["agents"].get(point.name) for key, point in zip(itertools.product(module.SEEDS, module.ARMS), points)
+  }
+  last = lambda run, key: run["curves"]["evaluated"][key][1][-1]
+  rows = []
+  for arm in module.ARMS:
+    cells = []
+    for difficulty in ("medium", "hard"):
+      values = {seed: last(run, difficulty) for seed in module.SEEDS if (run := runs[seed, arm])}
+      cells.append(seeds_of(list(values.values())))
+      differences = [value - last(runs[seed, "base"], difficulty) for seed, value in values.items()]
+      cells.append("" if arm == "base" else f"{statistics.fmean(differences):+.2f}{sure(differences)}")
+    nodes = statistics.fmean(run["curves"]["nodes_per_tree"][-1] for seed in module.SEEDS if (run := runs[seed, arm]))
+    rows.append([arm, *cells, f"{nodes:.1f}"])
+  head = ["changed", "medium", "over base", "hard", "over base", "agents a tree at the end"]
+  return [
+    "## Which parts matter\n", about(name), "", *table(head, rows),
+    "Success on development tasks at the last step, one number a seed. `*`: the mean difference is more than twice its",
+    f"standard error over seeds. {found['machine']}, {found['date']}, commit {found['commit']}.\n",
+  ]  # fmt: skip
+
+
+def sure(differences: Sequence[float]) -> str:
+  if len(differences) < 2:
+    return ""
+  error = statistics.stdev(differences) / len(differences) ** 0.5
+  return "*" if abs(statistics.fmean(differences)) > 2 * error else ""
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+def panels(out: str, draw: Sequence[Callable], width: float = 11, height: float = 3.6, columns: int = 2) -> None:
+  figure, axes = plt.subplots(
+    -(-len(draw) // columns), columns, figsize=(width, height * -(-len(draw) // columns)), layout="constrained"
+  )
+  for one, ax in zip(draw, axes.flat, strict=True):
+    one(ax)
     ax.set_ylim(-0.03, 1.03)
     ax.spines[["top", "right"]].set_visible(False)
-  figure.savefig(out, metadata={"Date": None})
+    ax.legend(fontsize=7, frameon=False)
+  figure.savefig(DOCS / out, metadata={"Date": None})
   plt.close(figure)
+
+
+def learning_curves(ax, seeds: Seeds, against: str, difficulties: Sequence[str]) -> None:
+  """Success on development tasks; `against` is `sampled_tokens` or `seconds` of training."""
+  for agent, (seed, one) in itertools.product(agents_of(seeds), seeds.items()):
+    curves = one["agents"][agent]["curves"]
+    spent = dict(zip(curves["step"], curves[against])) | {0: 0}
+    for difficulty in difficulties:
+      steps, success = curves["evaluated"].get(difficulty, ([], []))
+      label = f"{NAMES.get(agent, agent)}, {difficulty}" if seed == min(seeds) else None
+      x = [spent.get(s, 0) / (1e6 if against == "sampled_tokens" else 60) for s in steps]
+      ax.plot(x, success, STYLES[difficulty], color=COLOURS[agent], marker=".", label=label)
+  ax.set_xlabel("tokens sampled in RL, millions" if against == "sampled_tokens" else "minutes of RL, on a core")
+  ax.set_ylabel("success, development tasks")
+
+
+def band(ax, points: Mapping[int, Sequence[float]], agent: str) -> None:
+  """The mean over seeds, and from the least to the largest."""
+  at = sorted(points)
+  ax.plot(
+    at, [statistics.fmean(points[t]) for t in at], color=COLOURS[agent], marker="o", label=NAMES.get(agent, agent)
+  )
+  ax.fill_between(at, [min(points[t]) for t in at], [max(points[t]) for t in at], color=COLOURS[agent], alpha=0.15)
+
+
+def gathered(pairs: Iterable[tuple[int, float]]) -> dict[int, list[float]]:
+  out: dict[int, list[float]] = {}
+  for key, value in pairs:
+    out.setdefault(key, []).append(value)
+  return out
+
+
+def by_tier(ax, seeds: Seeds, trained: tuple[int, int], test: Callable = lambda agent: agent["tests"]["last"]) -> None:
+  for agent in agents_of(seeds):
+    tiers = [test(one["agents"][agent])["tiers"] for one in seeds.values()]
+    band(ax, gathered((int(tier), f["success"]) for one in tiers for tier, f in one.items()), agent)
+  ax.set_xlabel(f"tier of the item to make (trained on tiers {trained[0]} to {trained[1]})")
+  ax.set_ylabel("success, test tasks")
+  ax.axvspan(*trained, color="0.93", zorder=0)
+
+
+def by_window(ax, seeds: Seeds, difficulty: str) -> None:
+  for agent in agents_of(seeds):
+    tests = [
+      (test, of_split(test, difficulty)) for one in seeds.values() for test in one["agents"][agent]["evaluations"]
+    ]
+    found = gathered(
+      (test["window"], figures["success"]) for test, figures in tests if figures and test["max_depth"] < 12
+    )
+    if found:
+      band(ax, found, agent)
+  ax.set_xlabel("context window at test, tokens (trained with 384)")
+  ax.set_ylabel(f"success, {difficulty} test tasks")
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
 
 
 def canonical() -> list[str]:
   name = "canonical_cpu"
-  seeds = load(name)
-  if not seeds:
+  if not (seeds := load(name)):
     return []
-  canonical_figure(seeds, DOCS / f"{name}.svg")
-  runs = [
-    f"- seed {seed}: {one['seconds'] or '?'} s, {one['machine']}, {one['date']}, commit {one['commit']}"
-    for seed, one in seeds.items()
-  ]
+  panels(
+    f"{name}.svg",
+    [lambda ax: learning_curves(ax, seeds, "sampled_tokens", SPLITS), lambda ax: by_tier(ax, seeds, (4, 6))],
+  )
   return [
-    "## The paper's table on its own benchmark\n", about(name), "", *canonical_table(seeds),
-    f"![learning curves, and success by tier]({name}.svg)\n", *costs_table(seeds), *runs, "",
+    "## The paper's table on its own benchmark\n", about(name), "", *success_table(seeds),
+    f"![learning curves, and success by tier]({name}.svg)\n", *costs_table(seeds), *delegation_tables(seeds),
+    *machines(seeds), "",
+  ]  # fmt: skip
+
+
+def deepest(agent: Mapping[str, Any]) -> Mapping[str, Any]:
+  """The evaluation under the widest caps, or the test where there is none."""
+  return max([*agent["evaluations"], agent["tests"]["last"]], key=lambda test: (test["max_depth"], test["max_nodes"]))
+
+
+def demo() -> list[str]:
+  if not (seeds := load("demo")):
+    return []
+  solved = [
+    max(f["deepest_solved"] for f in deepest(one["agents"]["recursive"])["splits"].values()) for one in seeds.values()
+  ]
+  panels(
+    "demo.svg",
+    [
+      lambda ax: learning_curves(ax, seeds, "sampled_tokens", ["medium"]),
+      lambda ax: learning_curves(ax, seeds, "seconds", ["medium"]),
+      lambda ax: by_tier(ax, seeds, (1, 6), deepest),
+      lambda ax: by_window(ax, seeds, "hard"),
+    ],
+  )
+  clock = load("wall_clock")
+  return [
+    "## Depth, context, efficiency, wall clock and delegation, on the demo's agents\n", about("demo"), "",
+    *success_table(seeds), "![efficiency, depth, context](demo.svg)\n",
+    "Above: success on medium tasks while training, against tokens and minutes. Below: success by tier under wider",
+    "caps (depth 14, 512 agents), and on hard tasks by the window at test; bands: least to largest seed.\n",
+    f"**Depth.** Deepest tree that succeeds, by seed: {', '.join(map(str, solved))}; training stops at 6.\n",
+    "**Cost.**\n", *costs_table(seeds),
+    *(["**Wall clock.** One tree at a time, medians over the tasks that both solve, means over seeds "
+       "(`benchmarks/wall_clock.py`):\n", *wall_clock_table(clock)] if clock else []),
+    "**Delegation.** Of the trees of the final test:\n", *delegation_tables(seeds), *machines(seeds), "",
   ]  # fmt: skip
 
 
@@ -143,7 +318,7 @@ def main() -> None:
     "Made of the files in `results/` by `python docs/experiments.py`; `results/record.py` makes these of runs. Every",
     "experiment is a file in `experiments/` whose first lines say how to run it again.\n",
   ]
-  (DOCS / "experiments.md").write_text("\n".join([*head, *canonical()]))
+  (DOCS / "experiments.md").write_text("\n".join([*head, *canonical(), *demo(), *ablation_table()]))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 The run is a workdir, or a folder with the workdirs of several agents. Kept: success, costs and shape of every test and
 evaluation, by split and by tier; the curves; the commit, the machine, the seconds. `docs/experiments.py` makes the page
-of all of it.
+of all of it. Of the trees of tests, when their agents delegate (`delegation.py`).
 """
 
 import argparse
@@ -14,7 +14,10 @@ import os
 import pathlib
 import subprocess
 import time
+from collections.abc import Iterable
 from typing import Any
+
+from delegation import delegation
 
 from rao_jax.report.data import Run, read_run
 
@@ -67,7 +70,15 @@ def agent(workdir: pathlib.Path) -> dict[str, Any]:
     "curves": curves(run),
     "tests": tests,
     "evaluations": [found(evaluation) for evaluation in run.evaluations],
+    "delegation": delegations(workdir, tests),
   }
+
+
+def delegations(workdir: pathlib.Path, checkpoints: Iterable[str]) -> dict[str, Any]:
+  """checkpoint -> what the trees of its test tell of delegation, where they are TextCraft-Synth's and were written."""
+  world = json.loads((workdir / "config.json").read_text())["environment"]["name"]
+  files = {checkpoint: workdir / "trees" / f"test_{checkpoint}.jsonl" for checkpoint in checkpoints}
+  return {c: delegation(file.open()) for c, file in files.items() if world == "textcraft_synth" and file.exists()}
 
 
 def machine() -> str:

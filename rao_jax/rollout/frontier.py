@@ -88,6 +88,7 @@ class Frontier:
     # Row steps paid, those of them that held no node, tokens fed and sampled, evictions, copies to and from the host:
     # of this process while trees are at work; `collect` makes them those of all.
     self.counts = collections.Counter()
+    self.decode_steps = 0  # run one after the other, the same on all processes
     traced = trace_rollout(
       config, rules, end_token, self.row_ladder, self.cache_ladder, self.steps, self.chunk, total,
       suspend == "host", prefix,
@@ -276,6 +277,7 @@ class Frontier:
       if new.any():
         brought.append((tree, node, token[row][new].tolist(), logp[row][new].tolist()))
     own = W // self.shards * self._own_shards
+    self.decode_steps += C
     self.counts["row_steps"] += own * C
     self.counts["empty_steps"] += (own - len(batch)) * C
     self.counts["fed"] += int(fed.sum())

@@ -1,0 +1,75 @@
+"""The time that recursion takes and saves: a recursive agent against a single one, on parallel and on chained tasks.
+
+  python -m benchmarks.wall_clock --recursive=runs/demo/recursive --single=runs/demo/single_4x [--split=dev_medium]
+
+Of the split, the tasks whose plans are widest (`parallel`) and those whose plans are nearest to a chain (`chained`):
+items to craft over the longest chain of them. One tree at a time, sampled as evaluated in training, the sides in turns;
+medians over the tasks that both solve. Tokens are those sampled, steps the decode steps that ran one after the other.
+"""
+
+import argparse
+import pathlib
+import statistics
+import time
+
+from benchmarks.sides import Summary, print_table
+from rao_jax.envs.base import Task
+from rao_jax.evaluate import Options, Subject, load
+from rao_jax.evaluation import evaluate
+from rao_jax.rollout.summary import critical_path
+
+MEASURED = ("seconds", "steps", "tokens", "critical path")
+
+
+def width(task: Task) -> float:
+  """Items to craft over the longest chain of them, by the task's plan."""
+  chain: dict[str, int] = {}
+  for item, _, ingredients in task.data["gold"]:
+    chain[item] = max(chain.get(item, 0), 1 + max((chain.get(part, 0) for part in ingredients), default=0))
+  return len(chain) / max(chain.values())
+
+
+def measure(subject: Subject, task: Task) -> tuple[bool, tuple[float, ...]]:
+  """(whether the task was solved, the figures in the order of MEASURED) of one tree worked alone."""
+  before, began = subject.frontier.decode_steps, time.perf_counter()
+  [tree] = evaluate(subject.run, subject.frontier, subject.params, [task], subject.run.config.evaluation.temperature)
+  seconds = time.perf_counter() - began
+  steps = subject.frontier.decode_steps - before
+  return tree.root.success >= 1, (seconds, steps, tree.ledger.sampled, critical_path(tree.nodes))
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+  parser.add_argument("--recursive", type=pathlib.Path, required=True)
+  parser.add_argument("--single", type=pathlib.Path, required=True)
+  parser.add_argument("--split", default="dev_medium")
+  parser.add_argument("--tasks", type=int, default=30, help="of each kind")
+  o = parser.parse_args()
+  sides = {name: load(path, Options(), name) for name, path in (("recursive", o.recursive), ("single", o.single))}
+  source = sides["recursive"].run.environment.tasks(o.split)
+  tasks = sorted((source[i] for i in range(len(source))), key=width)
+  if len(tasks) < 2 * o.tasks:
+    raise SystemExit(f"--tasks={o.tasks}: split {o.split} has {len(tasks)} tasks, twice as many are needed")
+  summary, rows = Summary(), []
+  for side in sides.values():  # compiles
+    measure(side, tasks[0])
+  for kind, some in {"parallel": tasks[-o.tasks :], "chained": tasks[: o.tasks]}.items():
+    runs = [{name: measure(side, task) for name, side in sides.items()} for task in some]
+    both = [run for run in runs if all(solved for solved, _ in run.values())]
+    if not both:
+      raise SystemExit(f"the agents solve no {kind} task both: nothing to compare")
+    found = {name: dict(zip(MEASURED, map(statistics.median, zip(*(run[name][1] for run in both))))) for name in sides}
+    for name, figures in found.items():
+      solved = statistics.fmean(run[name][0] for run in runs)
+      rows.append([f"{kind} ({statistics.fmean(map(width, some)):.1f} wide), {name}", solved, *figures.values()])
+      summary.medians |= {f"{kind} {name} {key}": value for key, value in figures.items()}
+      summary.medians |= {f"{kind} {name} success": solved}
+    for key in MEASURED:
+      summary.ratio(f"{kind} {key}", found["single"][key] / found["recursive"][key])
+    summary.medians |= {f"{kind} tasks": len(both)}
+  print_table(["tasks, agent", "success", *MEASURED], rows)
+  summary.print()
+
+
+if __name__ == "__main__":
+  main()
