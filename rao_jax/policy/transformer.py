@@ -18,8 +18,8 @@ import numpy as np
 from flax import nnx
 
 from rao_jax.mesh import Rules
-from rao_jax.policy.attention import attend, within
-from rao_jax.policy.causal import causal_attention, seen
+from rao_jax.policy.attention import within
+from rao_jax.policy.causal import attend_in_blocks, causal_attention, seen
 from rao_jax.policy.experts import mixture
 
 Params = dict[str, Any]
@@ -389,8 +389,8 @@ def packed_hidden(
   before = jnp.ones((B, S, P), bool)
 
   def attention(q, k, v, shared, window):
-    masks = within(before, positions, at_prefix, window), within(own, at, at, window)
-    return attend(q, [(shared.k.swapaxes(1, 2), shared.v, masks[0]), (k.swapaxes(2, 3), v, masks[1])]), None
+    first = shared.k.swapaxes(1, 2), shared.v, within(before, positions, at_prefix, window)
+    return attend_in_blocks(q, k, v, within(own, at, at, window), [first]), None
 
   return hidden_states(params, config, tokens, positions, attention, prefix, rules)[0]
 

@@ -12,7 +12,7 @@ from rao_jax.mesh import ROLLOUT_RULES, TRAIN_RULES, Rules, make_mesh
 from rao_jax.plan.costs import cost_of
 from rao_jax.plan.programs import weight_ways
 from rao_jax.policy.attention import attend
-from rao_jax.policy.causal import splash
+from rao_jax.policy.causal import attend_in_blocks, splash
 from rao_jax.policy.experts import picked_experts
 from rao_jax.policy.transformer import PolicyConfig, forward, init_params
 
@@ -122,6 +122,13 @@ def test_attention_by_xla_counts_all_scores():
   B, S, H, K, Q = 2, 16, 4, 2, 8
   f = lambda q, k, v: attend(q, [(k.swapaxes(2, 3), v, jnp.tril(jnp.ones((1, S, S), bool)))])
   assert flops(f, array(B, S, H, Q), array(B, K, S, Q), array(B, K, S, Q)) == 2 * 2 * B * H * S * S * Q
+
+
+def test_of_a_row_in_eight_blocks_nine_sixteenths_of_the_scores_are_worked_out():
+  B, S, H, K, Q = 2, 1024, 4, 2, 8
+  f = lambda q, k, v: attend_in_blocks(q, k, v, jnp.tril(jnp.ones((1, S, S), bool)))
+  all_scores = 2 * 2 * B * H * S * S * Q
+  assert flops(f, array(B, S, H, Q), array(B, K, S, Q), array(B, K, S, Q)) == all_scores * 9 / 16
 
 
 # -- traffic ----------------------------------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from rao_jax.mesh import TRAIN_RULES
-from rao_jax.policy.causal import causal_attention, over_mesh, seen, splash
+from rao_jax.policy.attention import attend
+from rao_jax.policy.causal import attend_in_blocks, causal_attention, over_mesh, seen, splash
 from tests.tiny import eight_devices
 
 B, S, H, Q = 2, 384, 4, 16  # three tiles a row
@@ -41,6 +42,22 @@ def test_five_tokens_of_two_sequences_see_by_hand():
   np.testing.assert_array_equal(seen(5, jnp.array([[1, 1, 1, 2, 2]]))[0], np.array(expected, bool))
   expected[2][0] = 0
   np.testing.assert_array_equal(seen(5, jnp.array([[1, 1, 1, 2, 2]]), window=2)[0], np.array(expected, bool))
+
+
+@pytest.mark.parametrize("length", [1, 100, 300, 1100])  # one block, three of 128, eight of 138
+@pytest.mark.parametrize("with_prefix", [False, True])
+def test_blocks_of_a_row_attend_as_the_row_does(length, with_prefix):
+  draw = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
+  q, k, v, weight = (
+    draw(0, 2, length, 4, 8),
+    draw(1, 2, 2, length, 8),
+    draw(2, 2, 2, length, 8),
+    draw(3, 2, length, 4, 8),
+  )
+  mask = seen(length, jnp.asarray(np.arange(length) * 7 // length)[None])
+  before = [(draw(4, 2, 8, 5), draw(5, 2, 5, 8), jnp.ones((1, length, 5), bool))] if with_prefix else []
+  whole = lambda q, k, v: attend(q, [*before, (k.swapaxes(2, 3), v, mask)])
+  assert_alike(lambda q, k, v: attend_in_blocks(q, k, v, mask, before), whole, q, k, v, weight)
 
 
 @pytest.mark.parametrize(("kv_heads", "packed", "window"), [(1, True, 0), (2, True, 0), (2, False, 0), (2, True, 40)])
