@@ -213,7 +213,9 @@ def learning_curves(ax, seeds: Seeds, against: str, difficulties: Sequence[str])
     curves = one["agents"][agent]["curves"]
     spent = dict(zip(curves["step"], curves[against])) | {0: 0}
     for difficulty in difficulties:
-      steps, success = curves["evaluated"].get(difficulty, ([], []))
+      if difficulty not in curves["evaluated"]:
+        continue
+      steps, success = curves["evaluated"][difficulty]
       label = f"{NAMES.get(agent, agent)}, {difficulty}" if seed == min(seeds) else None
       x = [spent.get(s, 0) / (1e6 if against == "sampled_tokens" else 60) for s in steps]
       ax.plot(x, success, STYLES[difficulty], color=COLOURS[agent], marker=".", label=label)

@@ -13,8 +13,8 @@ WINDOW = 384  # by the table of `script_by_window`: a perfect single agent fits 
 
 # The single agent samples at least as much in RL: the recursive one stops at the step that brings it to its number, and
 # a step of 64 trees samples less than the difference.
-RECURSIVE_TOKENS = 450_000
-SINGLE_TOKENS = 520_000
+RECURSIVE_TOKENS = 380_000
+SINGLE_TOKENS = 440_000
 
 
 def get_config(agent: str = "recursive"):

@@ -175,7 +175,7 @@ def test_a_checkpoint_is_evaluated_against_itself_without_delegation(workdir, tm
   assert "recursive against delegation off" in said and "best of" in said
   assert [alarm["name"] for alarm in r["alarms"]] == re.findall(r"^alarm (\w+):", said, re.MULTILINE)
   assert "never_delegates" in said  # it has learned nothing
-  assert default_file(workdir, r).name == "last_depth3_nodes4_window80_k2_t1_dev.json"
+  assert default_file(workdir, r).name == "last_depth3_nodes4_window80_k2_t1_dev_4.json"
 
 
 def test_a_single_agent_of_another_run_and_of_another_world(workdir, tmp_path, capsys):

@@ -18,7 +18,7 @@ from rao_jax.policy.attention import Block, attend, within
 
 log = logging.getLogger(__name__)
 
-BLOCK, BLOCKS = 128, 8  # queries of a block of `attend` at least, blocks of a row at most
+BLOCK, BLOCKS = 192, 4  # queries of a block of `attend` at least, blocks of a row at most: each is compiled
 LANES = 128  # rows of splash are multiples of it
 SPLASH_BLOCK = 512  # queries and keys of a tile at most
 CUDNN_HEAD_SIZE = 128  # Hopper takes 256, older GPUs do not
@@ -60,7 +60,7 @@ def attend_in_blocks(
 ) -> jax.Array:
   """`attend` of rows over themselves, some queries at a time over the keys up to the last of them.
 
-  The scores that causality masks are most of them left out: of a row of two blocks a quarter, of eight 7 / 16.
+  Most scores that causality masks are left out: of a row of two blocks a quarter of all, of four three eighths.
 
   Args:
     q: [B, S, H, Q].
@@ -71,7 +71,7 @@ def attend_in_blocks(
     [B, S, H, Q].
   """
   S, k = q.shape[1], k.swapaxes(2, 3)
-  size = max(BLOCK, -(-S // BLOCKS))
+  size = -(-S // max(min(S // BLOCK, BLOCKS), 1))
   out = []
   for start in range(0, S, size):
     part, end = slice(start, start + size), min(start + size, S)
