@@ -20,6 +20,8 @@ import matplotlib.pyplot as plt
 
 from rao_jax.sweep.points import read_points
 
+plt.rcParams["svg.hashsalt"] = "rao_jax"  # the same figure is the same file
+
 DOCS = pathlib.Path(__file__).parent
 ROOT = DOCS.parent
 COLOURS = {"recursive": "#0072B2", "single": "#D55E00", "single_4x": "#009E73"}

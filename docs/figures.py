@@ -13,6 +13,8 @@ import matplotlib
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
 
+plt.rcParams["svg.hashsalt"] = "rao_jax"  # the same figure is the same file
+
 DOCS = pathlib.Path(__file__).parent
 PANELS = {
   "rss_mb": "resident memory, MiB",
@@ -71,12 +73,14 @@ def tree() -> None:
   for node, row in zip(nodes, rows):
     colour, depth = SUCCEEDED[int(node["success"] > 0)], node["depth"]
     if node["parent"] >= 0:
-      ax.plot(
-        [depth - 1, depth - 0.55, depth], [rows[node["parent"]], row, row], color="#b8c0cc", linewidth=1, zorder=1
-      )
+      x, above = (
+        [depth - 1, depth - 0.5, depth - 0.35, depth],
+        rows[node["parent"]],
+      )  # straight under the label
+      ax.plot(x, [above, above, row, row], color="#b8c0cc", linewidth=1, zorder=1)
     ax.scatter(depth, row, s=14 + node["sampled"] / 3, color=colour, zorder=2)
     ax.annotate(
-      node["goal"].rpartition(": ")[2], (depth, row), (7, 3), textcoords="offset points", fontsize=7, color="#333333"
+      node["goal"].rpartition(": ")[2], (depth, row), (7, 4), textcoords="offset points", fontsize=7, color="#333333"
     )
   ax.set_xlim(-0.1, max(node["depth"] for node in nodes) + 0.9)
   ax.invert_yaxis()
