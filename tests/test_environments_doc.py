@@ -90,6 +90,7 @@ def nodes_of(workdir):
   return [node for line in lines for node in json.loads(line)["nodes"]]
 
 
+@pytest.mark.full
 def test_its_command_trains_it_for_two_steps(folder):
   said = train(
     folder,

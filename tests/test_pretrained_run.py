@@ -59,6 +59,7 @@ def data_dir(tmp_path_factory):
   return tmp_path_factory.mktemp("data")
 
 
+@pytest.mark.full
 def test_a_run_starts_from_the_parameters_in_the_folder_and_clones_from_there(model, data_dir, tmp_path):
   run = make_run(shrunken(model, data_dir), tmp_path)
   optimizer = run.policy_gradient_learner().optimizer
@@ -111,6 +112,7 @@ def test_what_does_not_go_together_is_an_error(model, data_dir, tmp_path):
       validate(shrunken(model, data_dir, **flat))
 
 
+@pytest.mark.full
 def test_a_shared_system_turn_changes_no_token_and_no_update(model, data_dir, tmp_path):
   rows = {}
   for share in ("none", "all"):

@@ -165,6 +165,7 @@ def test_two_processes_make_the_run_of_one(two, tmp_path):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), state.params, other.params)
 
 
+@pytest.mark.full
 def test_a_killed_process_ends_the_other_and_a_lost_judge_stops_both_which_save(two):
   workdir = two[0].parent / "killed"
   words = ["--config.evaluation.every=0", f"--config.warm_start.from_workdir={two[0]}", "--config.steps=100"]
@@ -189,6 +190,7 @@ def test_a_killed_process_ends_the_other_and_a_lost_judge_stops_both_which_save(
   assert (workdir / "checkpoints" / str(len(rows)) / DIGESTS).exists()
 
 
+@pytest.mark.full
 def test_sigterm_to_one_process_ends_both_at_one_step_with_their_state_saved(two):
   workdir = two[0].parent / "asked"
   words = ["--config.evaluation.every=0", f"--config.warm_start.from_workdir={two[0]}", "--config.steps=1000"]

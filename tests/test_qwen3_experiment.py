@@ -68,6 +68,7 @@ def test_it_is_the_papers_setting():
   assert (lora.learn.rate, lora.policy.lora_rank, lora.policy.param_dtype) == (3e-5, 32, "bfloat16")
 
 
+@pytest.mark.full
 def test_all_parameters_are_trained_from_the_command_line(words, tmp_path):
   words = words | {"tasks.dev": "{'dev_easy': 1}"}
   del words["tasks.dev.dev_easy"]

@@ -4,6 +4,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from rao_jax.metrics import read_metrics
 from rao_jax.train import train
 from tests.judge.pair import get_config
@@ -16,6 +18,7 @@ def judged(workdir):
   return [row for row in read_metrics(workdir / "metrics.jsonl") if "judge/nodes" in row]
 
 
+@pytest.mark.full
 def test_a_judge_that_goes_away_stops_the_run_which_goes_on_when_it_is_back(server, tmp_path, capsys):
   good = 12  # a step asks about eight nodes
   server.answer = lambda handler, number: (say(0.5) if number < good else fail(500))(handler, number)

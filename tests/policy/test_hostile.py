@@ -29,11 +29,12 @@ def damaged(raw, rng, first):
   return data[:at] if how == "cut" else data
 
 
-def test_a_damaged_gguf_header_is_an_error_of_the_file(tmp_path):
+@pytest.mark.parametrize("files", [60, pytest.param(250, marks=pytest.mark.full)])
+def test_a_damaged_gguf_header_is_an_error_of_the_file(files, tmp_path):
   pytest.importorskip("gguf")
   write(tmp_path / "whole.gguf", "llama", LLAMA, random_params(LLAMA))
   raw, rng, seen = (tmp_path / "whole.gguf").read_bytes(), random.Random(0), collections.Counter()
-  for i in range(250):
+  for i in range(files):
     path = tmp_path / f"{i}.gguf"
     path.write_bytes(damaged(raw, rng, first=2600))  # metadata and the table of tensors
     try:
@@ -42,7 +43,7 @@ def test_a_damaged_gguf_header_is_an_error_of_the_file(tmp_path):
     except ValueError:
       seen["refused"] += 1
     path.unlink()
-  assert seen["refused"] > 100, seen
+  assert seen["refused"] > 0.4 * files, seen
   open_gguf.cache_clear()
 
 
