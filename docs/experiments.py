@@ -251,10 +251,9 @@ def by_tier(ax, seeds: Seeds, trained: tuple[int, int], test: Callable = lambda 
 
 
 def by_window(ax, seeds: Seeds, difficulty: str) -> None:
+  """Success at the windows that the agents were evaluated with, the test's own included."""
   for agent in agents_of(seeds):
-    tests = [
-      (test, of_split(test, difficulty)) for one in seeds.values() for test in one["agents"][agent]["evaluations"]
-    ]
+    tests = [(test, of_split(test, difficulty)) for one in seeds.values() for test in evaluated(one["agents"][agent])]
     found = gathered(
       (test["window"], figures["success"]) for test, figures in tests if figures and test["max_depth"] < 12
     )
@@ -282,9 +281,14 @@ def canonical() -> list[str]:
   ]  # fmt: skip
 
 
+def evaluated(agent: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+  """Of the trained agent: the test, and every evaluation under other caps."""
+  return [agent["tests"]["last"], *agent["evaluations"]]
+
+
 def deepest(agent: Mapping[str, Any]) -> Mapping[str, Any]:
-  """The evaluation under the widest caps, or the test where there is none."""
-  return max([*agent["evaluations"], agent["tests"]["last"]], key=lambda test: (test["max_depth"], test["max_nodes"]))
+  """The one of them under the widest caps."""
+  return max(evaluated(agent), key=lambda test: (test["max_depth"], test["max_nodes"]))
 
 
 def demo() -> list[str]:
@@ -298,16 +302,17 @@ def demo() -> list[str]:
     [
       lambda ax: learning_curves(ax, seeds, "sampled_tokens", ["medium"]),
       lambda ax: learning_curves(ax, seeds, "seconds", ["medium"]),
-      lambda ax: by_tier(ax, seeds, (1, 6), deepest),
-      lambda ax: by_window(ax, seeds, "hard"),
+      lambda ax: by_tier(ax, seeds, (2, 6), deepest),
+      lambda ax: by_window(ax, seeds, "medium"),
     ],
   )
   clock = load("wall_clock")
   return [
     "## Depth, context, efficiency, wall clock and delegation, on the demo's agents\n", about("demo"), "",
     *success_table(seeds), "![efficiency, depth, context](demo.svg)\n",
-    "Above: success on medium tasks while training, against tokens and minutes. Below: success by tier under wider",
-    "caps (depth 14, 512 agents), and on hard tasks by the window at test; bands: least to largest seed.\n",
+    "Above: success on medium tasks while training, against tokens and minutes. Below: success by tier, of the",
+    "recursive agent under wider caps (depth 14, 512 agents), and on medium tasks by the window at test. Bands are",
+    "from the least to the largest seed.\n",
     f"**Depth.** Deepest tree that succeeds, by seed: {', '.join(map(str, solved))}; training stops at 6.\n",
     "**Cost.**\n", *costs_table(seeds),
     *(["**Wall clock.** One tree at a time, medians over the tasks that both solve, means over seeds "

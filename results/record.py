@@ -12,8 +12,6 @@ import itertools
 import json
 import os
 import pathlib
-import subprocess
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -94,11 +92,11 @@ def record(folder: pathlib.Path) -> dict[str, Any]:
     raise SystemExit(f"{folder} is no workdir and holds none: name the folder of a run")
   config = json.loads((workdirs[0] / "config.json").read_text())
   summary = folder / "summary.json"
-  commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
+  start = json.loads((workdirs[0] / "starts.jsonl").read_text().splitlines()[-1])
   return {
     "seed": config["seed"],
-    "date": time.strftime("%Y-%m-%d"),
-    "commit": commit.stdout.strip(),
+    "date": start["time"][:10],
+    "commit": (start["git"] or {}).get("commit", "unknown")[:7],
     "machine": machine(),
     "seconds": json.loads(summary.read_text())["seconds"] if summary.exists() else None,
     "agents": {workdir.name: agent(workdir) for workdir in workdirs},

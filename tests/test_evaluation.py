@@ -140,7 +140,7 @@ def untrained(seed=0):
   c = base_config()
   c.environment.name, c.environment.options = "tests.test_evaluation:World", dict(seed=seed)
   c.tasks.train, c.tasks.dev = dict(dev=2), dict(dev=4)
-  c.steps, c.evaluation.every, c.rollouts_per_task = 0, 0, 2
+  c.steps, c.evaluation.every, c.evaluation.temperature, c.rollouts_per_task = 0, 0, 0.25, 2
   c.policy.update(dict(layers=1, width=16, heads=2, head_size=8, mlp=16))
   c.tokenizer.learned = 0
   c.caps.update(dict(max_depth=2, max_nodes=4, max_turns=2, turn_tokens=12, output_tokens=24, window=64))
@@ -180,7 +180,7 @@ def test_a_checkpoint_is_evaluated_against_itself_without_delegation(workdir, tm
 
 def test_a_single_agent_of_another_run_and_of_another_world(workdir, tmp_path, capsys):
   r = evaluate_workdir(workdir, Options(max_depth=0), {"dev": 3}, ["easy"], single_workdir=workdir)
-  assert r["name"] == "single" and r["temperature"] == 0.0
+  assert r["name"] == "single" and r["temperature"] == 0.25  # as evaluated in training
   [other] = r["single"]  # delegation is off already
   assert other["name"] == "single (run)"
   assert other["against"]["dev_easy"]["success"] == 0.0 and other["against"]["dev_easy"]["tokens_ratio"] == 1.0

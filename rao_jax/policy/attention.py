@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-Block = tuple[jax.Array, jax.Array, jax.Array]  # keys, values, mask; see `attend`
+KeyBlock = tuple[jax.Array, jax.Array, jax.Array]  # keys, values, mask; see `attend`
 
 
-def attend(q: jax.Array, blocks: list[Block]) -> jax.Array:
+def attend(q: jax.Array, blocks: list[KeyBlock]) -> jax.Array:
   """Softmax attention of the queries over the keys of all blocks together.
 
   A block is a stretch of keys kept in an array of its own: the cache of a row, the chunk being worked on, or a prefix

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
 
 from rao_jax.mesh import Rules
-from rao_jax.policy.attention import Block, attend, within
+from rao_jax.policy.attention import KeyBlock, attend, within
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ def causal_attention(choice: str, window: int, segment: jax.Array | None, length
 
 
 def attend_in_blocks(
-  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, before: Sequence[Block] = ()
+  q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, before: Sequence[KeyBlock] = ()
 ) -> jax.Array:
   """`attend` of rows over themselves, some queries at a time over the keys up to the last of them.
 
