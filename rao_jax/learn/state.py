@@ -24,14 +24,17 @@ class TrainState:
 
 
 def make_schedule(peak: float, warmup: int, total: int, final: float) -> optax.Schedule:
-  """Linear warm-up to `peak` over `warmup` updates, then a cosine down to `final * peak` at update `total`."""
-  if not 0 <= warmup < max(total, 1):
+  """Linear warm-up to `peak` over `warmup` updates, then a cosine down to `final * peak` at update `total`.
+
+  With a total of 0 (a warm start and an evaluation) no update takes a rate, and any warm-up will do.
+  """
+  if warmup < 0 or 0 < total <= warmup:
     raise ValueError(f"warmup={warmup} updates must be fewer than the {total} updates there are: lower it")
   return optax.warmup_cosine_decay_schedule(
     init_value=peak / (warmup + 1),
     peak_value=peak,
     warmup_steps=warmup,
-    decay_steps=max(total, 1),
+    decay_steps=max(total, warmup + 1),
     end_value=final * peak,
   )
 

@@ -114,7 +114,7 @@ def parts_of(config: ConfigDict, devices: Sequence[jax.Device]) -> Parts:
   check(config)
   c, r, mesh = config.learn, config.rollout, make_mesh(**config.mesh.to_dict(), devices=devices)
   train, rollout = Rules.of(mesh, TRAIN_RULES), Rules.of(mesh, ROLLOUT_RULES)
-  schedule = make_schedule(c.rate, c.warmup, max(config.steps, c.warmup + 1) * c.minibatches, c.final)
+  schedule = make_schedule(c.rate, c.warmup, config.steps * c.minibatches, c.final)
   optimizer = make_optimizer(schedule, c.clip, c.b1, c.b2, c.eps, c.weight_decay)
   policy, length = policy_of(config), max(r.cache_ladder)
   slots = slots_within(policy, r.slots, length, config.cache.bytes, rollout) + rollout.ways("rows")  # for padding

@@ -305,9 +305,10 @@ def test_warmup_as_long_as_the_run_is_refused():
     make_schedule(1.0, 4, 4, 0.1)
 
 
-def test_run_of_no_steps_has_a_schedule():
-  schedule = make_schedule(0.5, 0, 0, 0.1)  # config.steps = 0 is a warm start and an evaluation
-  assert float(schedule(0)) == 0.5
+@pytest.mark.parametrize("warmup", [0, 5])
+def test_run_of_no_steps_has_a_schedule(warmup):
+  schedule = make_schedule(0.5, warmup, 0, 0.1)  # config.steps = 0 is a warm start and an evaluation
+  assert float(schedule(0)) == pytest.approx(0.5 / (warmup + 1))
 
 
 def test_learning_rate_reported_is_the_one_used():
