@@ -6,6 +6,7 @@ python docs/experiments.py
 import importlib.util
 import itertools
 import json
+import operator
 import pathlib
 import statistics
 import textwrap
@@ -17,6 +18,7 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+import scipy.stats
 
 from rao_jax.sweep.points import read_points
 
@@ -156,6 +158,13 @@ def wall_clock_table(seeds: Seeds) -> list[str]:
   return table(["tasks, agent", "success", "seconds", "decode steps", "tokens sampled", "critical path"], rows)
 
 
+def learned(run: Mapping[str, Any]) -> float:
+  """Success while training, averaged over its tokens: higher the sooner an arm learns."""
+  curves = run["curves"]
+  spent = [after - before for before, after in itertools.pairwise([0, *curves["sampled_tokens"]])]
+  return sum(map(operator.mul, curves["success"], spent)) / sum(spent)
+
+
 def ablation_table() -> list[str]:
   """Every arm against `base`, both of the same warm start: the mean difference over seeds and how sure it is."""
   name = "ablations_cpu"
@@ -164,33 +173,34 @@ def ablation_table() -> list[str]:
     return []
   module, found = experiment(name), json.loads(file.read_text())
   points = read_points(str(ROOT / "experiments" / f"{name}.py"))
-  runs = {
-    key: found["agents"].get(point.name) for key, point in zip(itertools.product(module.SEEDS, module.ARMS), points)
-  }
+  runs = {key: found["agents"][point.name] for key, point in zip(itertools.product(module.SEEDS, module.ARMS), points)}
   last = lambda run, key: run["curves"]["evaluated"][key][1][-1]
+  figures = {
+    "while training": learned, "medium": lambda run: last(run, "medium"), "hard": lambda run: last(run, "hard"),
+  }  # fmt: skip
   rows = []
   for arm in module.ARMS:
     cells = []
-    for difficulty in ("medium", "hard"):
-      values = {seed: last(run, difficulty) for seed in module.SEEDS if (run := runs[seed, arm])}
-      cells.append(seeds_of(list(values.values())))
-      differences = [value - last(runs[seed, "base"], difficulty) for seed, value in values.items()]
+    for figure in figures.values():
+      values = [figure(runs[seed, arm]) for seed in module.SEEDS]
+      differences = [value - figure(runs[seed, "base"]) for seed, value in zip(module.SEEDS, values)]
+      cells.append(seeds_of(values))
       cells.append("" if arm == "base" else f"{statistics.fmean(differences):+.2f}{sure(differences)}")
-    nodes = statistics.fmean(run["curves"]["nodes_per_tree"][-1] for seed in module.SEEDS if (run := runs[seed, arm]))
+    nodes = statistics.fmean(runs[seed, arm]["curves"]["nodes_per_tree"][-1] for seed in module.SEEDS)
     rows.append([arm, *cells, f"{nodes:.1f}"])
-  head = ["changed", "medium", "over base", "hard", "over base", "agents a tree at the end"]
+  head = ["changed", *(word for figure in figures for word in (figure, "over base")), "agents a tree at the end"]
   return [
     "## Which parts matter\n", about(name), "", *table(head, rows),
-    "Success on development tasks at the last step, one number a seed. `*`: the mean difference is more than twice its",
-    f"standard error over seeds. {found['machine']}, {found['date']}, commit {found['commit']}.\n",
+    "Success, one number a seed: of the trees sampled while training, averaged over its tokens (what learns sooner has",
+    "more), and on development tasks at the last step. `*`: the 95 % interval of the mean difference, by Student's t",
+    f"over seeds, leaves out 0. {found['machine']}, {found['date']}, commit {found['commit']}.\n",
   ]  # fmt: skip
 
 
 def sure(differences: Sequence[float]) -> str:
-  if len(differences) < 2:
-    return ""
+  """A star if the 95 % interval of their mean, by Student's t, leaves out 0."""
   error = statistics.stdev(differences) / len(differences) ** 0.5
-  return "*" if abs(statistics.fmean(differences)) > 2 * error else ""
+  return "*" if abs(statistics.fmean(differences)) > scipy.stats.t.ppf(0.975, len(differences) - 1) * error else ""
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------

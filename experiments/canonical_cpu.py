@@ -38,7 +38,7 @@ def get_config(agent: str = ""):
   c.caps.max_depth = 5 if recursive else 0
   c.caps.max_nodes = 64
   c.evaluation.max_depth = 12 if recursive else 0
-  c.evaluation.max_nodes = 512
+  c.evaluation.max_nodes = 1024
   c.caps.max_turns = 25 if recursive else 200
   c.caps.turn_tokens = 96
   c.caps.output_tokens = 96
@@ -55,24 +55,27 @@ def get_config(agent: str = ""):
 
   c.warm_start.demonstrator = "recursive" if recursive else "inline"
   c.warm_start.tasks = {
-    "practice__train_easy": 800 if recursive else 1200, "practice__train_medium": 500,
+    "wide__train_easy": 1000, "practice__train_easy": 400 if recursive else 800, "practice__train_medium": 500,
     "train_easy": 400, "train_medium": 500,
   }  # fmt: skip
   c.warm_start.slips = dict(
     delegate=0.95, alone=1, quantity=0.03, factor=0.02, ingredient=0.03, early=0.005, base=0.02, unknown=0.04,
     one_by_one=0.3, give_up=0.2,
   )  # fmt: skip
-  c.warm_start.tokens = 6_000_000
+  c.warm_start.tokens = 7_000_000
   c.warm_start.rate = 2e-3
   c.warm_start.tokens_per_update = WINDOW
 
-  c.steps = 24
-  c.tasks.train = {"train_medium": 3, "practice__train_medium": 1}
-  c.tasks.dev = {"practice__dev_easy": 20, "practice__dev_medium": 40}
-  c.tasks.test = dict(val_easy=100, val_medium=120, val_hard=32, val_extreme=4)
-  c.evaluation.every = 12
+  # The single agent after its warm start solves no medium task: it learns on easy ones.
+  c.steps = 30 if recursive else 160
+  c.tasks.train = {"train_medium": 3, "practice__train_medium": 1} if recursive else {
+    "train_easy": 2, "practice__train_easy": 1, "train_medium": 1,
+  }  # fmt: skip
+  c.tasks.dev = {"practice__dev_easy": 20, "practice__dev_medium": 40, "practice__dev_hard": 8}
+  c.tasks.test = dict(val_easy=100, val_medium=120, val_hard=48, val_extreme=4)
+  c.evaluation.every = 15 if recursive else 80
   c.evaluation.temperature = 0.5  # a greedy agent repeats its failures: a child launched again fails again
-  c.learn.rate = 1e-4
+  c.learn.rate = 1e-4 if recursive else 3e-4
   c.learn.warmup = 5
   c.learn.row_lengths = (256, 640, WINDOW) if recursive else (512, 1024, WINDOW)
   c.learn.tokens_per_microbatch = WINDOW

@@ -3,12 +3,13 @@
 import itertools
 import json
 import zipfile
+from collections import Counter
 
 import pytest
 
 from rao_jax.envs.textcraft import TextCraft, World, make_tasks, sample_task, wheel
 from rao_jax.envs.textcraft import tasks as task_lib
-from rao_jax.envs.textcraft.dataset import build, generated_tasks, small_tasks
+from rao_jax.envs.textcraft.dataset import TextcraftSynth, build, generated_tasks, small_tasks
 from rao_jax.envs.textcraft.factory import TextCraftSynth
 from rao_jax.envs.textcraft.world import cached_world
 
@@ -164,7 +165,7 @@ def test_a_wheel_that_is_not_the_published_one_is_refused_by_digest(tmp_path):
 
 
 def test_unknown_data_sets_and_options_name_the_known_ones(tmp_path):
-  with pytest.raises(ValueError, match=r"'small', 'practice', 'canonical', 'generated'\], or generated_<seed>"):
+  with pytest.raises(ValueError, match=r"'small', 'practice', 'wide', 'canonical', 'generated'\], or generated_<seed>"):
     build(str(tmp_path), "full")
 
 
@@ -188,6 +189,18 @@ def test_data_set_reads_back_what_was_drawn(tmp_path):
     tasks[200]
   with pytest.raises(ValueError, match="dev_hard"):
     load_tasks(str(tmp_path), "small", "dev_hardest")
+
+
+def test_easy_tasks_of_wide_worlds_take_as_many_ingredients_as_hard_ones():
+  (config,) = (config for config in TextcraftSynth.BUILDER_CONFIGS if config.name == "wide")
+  counts = Counter()
+  for task in itertools.islice(small_tasks(config, "train", "easy"), 240):
+    (target,) = task.data["targets"]
+    recipe = TextCraft().start(task).book.recipes[target]
+    counts[len(recipe.ingredients)] += 1
+    assert recipe.depth in (2, 3)
+  # Three, four or five with equal odds; one fewer where a raw material is drawn twice.
+  assert counts[4] + counts[5] > 120 and max(counts) == 5
 
 
 def test_amounts_of_practice_span_orders_of_magnitude_and_another_data_set_is_read_by_its_name(tmp_path):

@@ -49,7 +49,7 @@ def test_full_world_has_the_published_counts():
   assert sum(name.startswith("x") for name in world.recipes) == 12
 
 
-@pytest.mark.parametrize(("profile", "items"), [("full", 25), ("small", 10)])
+@pytest.mark.parametrize(("profile", "items"), [("full", 25), ("small", 10), ("wide", 25)])
 def test_ingredients_exist_and_lie_one_to_four_tiers_below(profile, items):
   world = World.generate(7, items, profile)
   for name, recipe in world.recipes.items():

@@ -2,10 +2,12 @@
 
   small      many worlds, none of which two splits share (see `tasks.WORLD_SEEDS`); splits `<split>_<difficulty>`
   practice   the same with recipes of the benchmark's size and large amounts: to learn on before the benchmark's own
+  wide       easy tasks with as many ingredients as those of hard ones, for training
   canonical  the benchmark's published tasks, from their authors' wheel
   generated  tasks drawn in the benchmark's world by its rules, of a seed of one's own: `generated_7`
 
-The last two have the splits `train` and `val`, which share no target, and `train_easy` to `val_extreme`, their parts.
+Canonical and generated have the splits `train` and `val`, which share no target, and `train_easy` to `val_extreme`,
+their parts.
 """
 
 import dataclasses
@@ -105,6 +107,15 @@ class TextcraftSynth(builder.TaskBuilder):
       items_per_tier=ITEMS_PER_TIER,
       sizes={"train": 1200, "dev": 100},
       difficulties={"train": ("easy", "medium"), "dev": _ALL},
+      most_units={"train": 2000},
+    ),
+    WorldsConfig(
+      name="wide",
+      description="Many worlds whose easy tasks have as many ingredients as the benchmark's hard ones, for training.",
+      profiles={"train": ("wide_shuffled",)},
+      items_per_tier=ITEMS_PER_TIER,
+      sizes={"train": 1200},
+      difficulties={"train": ("easy",)},
       most_units={"train": 2000},
     ),
     CanonicalConfig(name="canonical", description="The benchmark's published tasks."),

@@ -20,7 +20,7 @@ class TextCraftSynth(TextCraft):
 
   Args:
     data_dir: where the TFDS data set lives; it is made there if missing.
-    dataset: `small`, `practice`, `canonical`, `generated` or `generated_<seed>`; see `dataset.py`.
+    dataset: `small`, `practice`, `wide`, `canonical`, `generated` or `generated_<seed>`; see `dataset.py`.
     manual_dir: folder of the wheel, needed to make `canonical`; "" is TFDS's own, `downloads/manual` below `data_dir`.
     success, compact, refuse_ancestor_goals: see `TextCraft`.
   """

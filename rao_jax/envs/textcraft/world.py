@@ -101,6 +101,8 @@ PROFILES: dict[str, dict[int, Tier]] = {
     **{t: Tier(2, 0, 1, 1) for t in range(7, MAX_TIER + 1)},
   },
 }
+# Recipes as broad as those of high tiers, at the tiers of easy tasks: to learn them on small trees.
+PROFILES["wide"] = PROFILES["full"] | {2: Tier(3, 2, 2, 3), 3: Tier(3, 2, 1, 2)}
 # With names dealt out at random, so that a name tells nothing of its item's tier and domain.
 SHUFFLED = tuple(f"{profile}_shuffled" for profile in PROFILES)
 PROFILES |= {name: PROFILES[name.removesuffix("_shuffled")] for name in SHUFFLED}
