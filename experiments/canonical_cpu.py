@@ -50,7 +50,6 @@ def get_config(agent: str = ""):
   c.policy.unroll = True
   c.rollout.row_ladder = (4, 16)
   c.rollout.cache_ladder = (128, 256, 640, WINDOW + 16) if recursive else (512, 1024, WINDOW + 16)
-  c.rollout.steps = 8
   c.rollout.slots = 384 if recursive else 128
 
   c.warm_start.demonstrator = "recursive" if recursive else "inline"

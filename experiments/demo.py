@@ -47,7 +47,6 @@ def get_config(agent: str = "recursive"):
   c.policy.unroll = True
   c.rollout.row_ladder = (2, 4, 8, 16)
   c.rollout.cache_ladder = (128, WINDOW + 16) if window == WINDOW else (128, WINDOW + 16, window + 16)
-  c.rollout.steps = 8
   c.rollout.slots = 512 if window == WINDOW else 128
 
   c.warm_start.demonstrator = "recursive" if agent == "recursive" else "inline"

@@ -46,7 +46,6 @@ def get_config(agent: str = ""):
   c.policy.unroll = True
   c.rollout.row_ladder = (8, 16)
   c.rollout.cache_ladder = (256, WINDOW + 16)
-  c.rollout.steps = 8
   c.rollout.chunk = 32
   c.rollout.slots = 512
 

@@ -34,7 +34,6 @@ def get_config():
   c.policy.unroll = True
   c.rollout.row_ladder = (8, 16)
   c.rollout.cache_ladder = (128, WINDOW + 16)
-  c.rollout.steps = 8
   c.rollout.slots = 256
 
   c.warm_start.tasks = dict(train_easy=400, train_medium=600)

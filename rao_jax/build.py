@@ -100,7 +100,7 @@ class Run:
       )
     return Frontier(
       self.policy, self.rollout_rules, self.token_mask, self.protocol.end, r.row_ladder, r.cache_ladder, r.steps,
-      r.chunk, slots, c.suspend, c.host_bytes, self.shared_prefix("rollout"),
+      r.chunk, slots, c.suspend, c.host_bytes, self.shared_prefix("rollout"), r.least_busy,
     )  # fmt: skip
 
   def shared_prefix(self, where: str) -> list[int]:

@@ -136,7 +136,8 @@ def base_config() -> ConfigDict:
   c.rollout.temperature = 1.0  # of sampling in training
   c.rollout.row_ladder = (16, 64)  # rows of a decode batch
   c.rollout.cache_ladder = (2048, 8256)  # cache positions read; the last holds the window and one slice
-  c.rollout.steps = 16  # tokens decoded between two looks of the host
+  c.rollout.steps = 16  # tokens decoded between two looks of the host, at most
+  c.rollout.least_busy = 0.75  # with a smaller share of a batch's rows still at work the host looks earlier
   c.rollout.chunk = 64  # tokens of one prefill call
   c.rollout.slots = 256  # nodes whose cache is kept; beyond that suspended nodes give theirs up
 
@@ -327,6 +328,8 @@ def validate(c: ConfigDict) -> None:
       f"config.rollout.cache_ladder={tuple(c.rollout.cache_ladder)}: its last must hold caps.window + rollout.steps = "
       f"{needed} positions"
     )
+  if not 0 <= c.rollout.least_busy <= 1:
+    raise ValueError(f"config.rollout.least_busy={c.rollout.least_busy} is a share of a batch's rows: set it to 0 to 1")
   if c.share_prefix not in SHARED:
     raise ValueError(f"config.share_prefix={c.share_prefix!r}: choose one of {SHARED}")
   if c.cache.suspend not in SUSPENDED:

@@ -50,7 +50,7 @@ def compiled(kind, topology=TPU, config=SMALL, **sizes):
     optimizer = make_optimizer(schedule, 1.0, 0.9, 0.95, 1e-8, 0.0)
     programs = trace_step(config, Rules.of(mesh, TRAIN_RULES), optimizer, schedule, LossOptions(), (ROW,), 2 * ROW)
     return programs[kind, ROW].lower().compile()
-  programs = trace_rollout(config, Rules.of(mesh, ROLLOUT_RULES), 0, (ROWS,), (CACHE,), 16, CHUNK, SLOTS)
+  programs = trace_rollout(config, Rules.of(mesh, ROLLOUT_RULES), 0, (ROWS,), (CACHE,), 16, 0.75, CHUNK, SLOTS)
   return next(traced for (name, *_), traced in programs.items() if name == kind).lower().compile()
 
 

@@ -71,6 +71,7 @@ REFUSED = [
     r"surrogate=reinforce is on-policy, config\.learn\.minibatches=2 is not: set it to 1, or choose ppo or cispo",
   ),
   (dict(rollout__temperature=0.0), r"config\.rollout\.temperature=0.0 must be above 0"),
+  (dict(rollout__least_busy=1.5), r"config\.rollout\.least_busy=1.5 is a share of a batch's rows: set it to 0 to 1"),
   (
     dict(caps__window=1000, rollout__steps=16, rollout__cache_ladder=(128, 1015)),
     r"config\.rollout\.cache_ladder=\(128, 1015\).* = 1016 positions",

@@ -105,6 +105,8 @@ def _equation(eqn: core.JaxprEqn, ins: list[Read]) -> Cost:
   if name == "while":
     inner = params["body_jaxpr"].jaxpr
     body = _walk(inner, ins[params["cond_nconsts"] :])
+    if most := _most_rounds(params["cond_jaxpr"].jaxpr):
+      return body * most
     return body + Cost(unknown=frozenset({"a while loop, counted once"} if body.flops or body.bytes else ()))
   if name == "cond":
     branches = [_walk(branch.jaxpr, ins[1:]) for branch in params["branches"]]
@@ -127,6 +129,16 @@ def _equation(eqn: core.JaxprEqn, ins: list[Read]) -> Cost:
     if key in params and hasattr(inner := getattr(params[key], "jaxpr", params[key]), "eqns"):
       return _walk(inner, ins)
   return Cost()
+
+
+def _most_rounds(condition: core.Jaxpr) -> int:
+  """How often a while loop runs at most, if its condition has a counter from 0 stay below a number; else 0."""
+  limits = [
+    int(eqn.invars[1].val)
+    for eqn in condition.eqns
+    if eqn.primitive.name == "lt" and isinstance(eqn.invars[1], core.Literal) and eqn.invars[0] in condition.invars
+  ]
+  return min(limits, default=0)
 
 
 def _dot_flops(eqn: core.JaxprEqn) -> float:

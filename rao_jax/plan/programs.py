@@ -175,7 +175,9 @@ def make_plan(config: ConfigDict, parts: Parts, tokens_per_tree: int) -> Plan:
   steps = trace_step(
     policy, parts.train, parts.optimizer, parts.schedule, loss_options(config), (S,), c.tokens_per_microbatch
   )
-  slices = trace_rollout(policy, parts.rollout, 0, sorted({few, rows}), (length,), r.steps, r.chunk, parts.slots)
+  slices = trace_rollout(
+    policy, parts.rollout, 0, sorted({few, rows}), (length,), r.steps, r.least_busy, r.chunk, parts.slots
+  )
   state = abstract_state(policy, parts.optimizer, parts.train)
   where = trained(param_shardings(policy, parts.rollout), policy)
   reshard = jax.jit(functools.partial(cast_params, config=policy), out_shardings=where).trace(state.params)

@@ -40,7 +40,7 @@ class Frontier:
     end_token: ends a turn.
     row_ladder: rows of a decode batch, ascending; a batch takes the smallest that holds it.
     cache_ladder: cache positions a program reads, ascending; the last must hold the window plus one slice.
-    steps: tokens of a decode slice.
+    steps: tokens of a decode slice at most.
     chunk: tokens of a `prefill` or `extend` call, for rows with more than half as many pending.
     slots: cache slots; at least the largest batch.
     suspend: when slots run out, `recompute` takes those of suspended nodes, whose caches are computed again when they
@@ -48,6 +48,7 @@ class Frontier:
       begin only when there is a slot for every node that they may have.
     host_bytes: of the copies, for this process.
     prefix: tokens that nodes start with; for those that do they are computed once for all of a `begin`.
+    least_busy: share of a batch's rows; with fewer still at work its slice ends early.
   """
 
   def __init__(
@@ -64,6 +65,7 @@ class Frontier:
     suspend: str = "recompute",
     host_bytes: int = 0,
     prefix: Sequence[int] = (),
+    least_busy: float = 0.75,
   ):
     self.row_ladder, self.cache_ladder = tuple(sorted(row_ladder)), tuple(sorted(cache_ladder))
     self.steps, self.chunk = steps, chunk
@@ -90,8 +92,8 @@ class Frontier:
     self.counts = collections.Counter()
     self.decode_steps = 0  # run one after the other, the same on all processes
     traced = trace_rollout(
-      config, rules, end_token, self.row_ladder, self.cache_ladder, self.steps, self.chunk, total,
-      suspend == "host", prefix,
+      config, rules, end_token, self.row_ladder, self.cache_ladder, self.steps, least_busy, self.chunk,
+      total, suspend == "host", prefix,
     )  # fmt: skip
     self.programs = self._compiled(traced)
     order = {kind: i for i, kind in enumerate(("save", "load", "prefill", "extend", "decode"))}
@@ -269,19 +271,19 @@ class Frontier:
     self.pool, out = call(
       self.programs["decode", W, S], params, self.pool, self._shared, rows, self._token_mask, np.float32(temperature)
     )
-    token, logp, sampled, fed = fetch((out.token, out.logp, out.sampled, out.fed))
+    out = fetch(out)
     brought = []
     for row, (tree, node) in batch:
-      new = sampled[row]
-      node.fed += int(fed[row])
+      new = out.sampled[row]
+      node.fed += int(out.fed[row])
       if new.any():
-        brought.append((tree, node, token[row][new].tolist(), logp[row][new].tolist()))
-    own = W // self.shards * self._own_shards
-    self.decode_steps += C
-    self.counts["row_steps"] += own * C
-    self.counts["empty_steps"] += (own - len(batch)) * C
-    self.counts["fed"] += int(fed.sum())
-    self.counts["sampled"] += int(sampled.sum())
+        brought.append((tree, node, out.token[row][new].tolist(), out.logp[row][new].tolist()))
+    own, ran = W // self.shards * self._own_shards, int(out.steps)
+    self.decode_steps += ran
+    self.counts["row_steps"] += own * ran
+    self.counts["empty_steps"] += (own - len(batch)) * ran
+    self.counts["fed"] += int(out.fed.sum())
+    self.counts["sampled"] += int(out.sampled.sum())
     return brought
 
   def _save(self, batch: list[tuple], S: int) -> None:

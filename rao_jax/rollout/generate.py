@@ -47,26 +47,28 @@ class Rows:
 
 @flax.struct.dataclass
 class Slice:
-  """What a slice of decoding brought, each [W, C].
+  """What a slice of decoding brought, each [W, C] but for the last two.
 
   Attributes:
     token: i32, the token sampled at each step.
     logp: f32, its log-probability under the sampling distribution.
     sampled: bool, whether the step sampled a token that counts.
     fed: i32[W], how many tokens went into the cache.
+    steps: i32, how many steps there were.
   """
 
   token: jax.Array
   logp: jax.Array
   sampled: jax.Array
   fed: jax.Array
+  steps: jax.Array
 
 
 def decode(
   params: Params, pool: CachePool, shared: Prefix | None, rows: Rows, token_mask, temperature, *,
-  config: PolicyConfig, rules: Rules, steps: int, cache_length: int, end_token: int,
+  config: PolicyConfig, rules: Rules, steps: int, least_busy: float, cache_length: int, end_token: int,
 ) -> tuple[CachePool, Slice]:  # fmt: skip
-  """Feeds or samples `steps` tokens on every row; a row is idle once it has sampled `end_token` or used up its room.
+  """Feeds or samples up to `steps` tokens on every row; one is idle after `end_token`, or once it has used up its room.
 
   The token at position i of a node is argmax(log pi + Gumbel(fold_in(node key, i))), pi being the masked softmax at
   `temperature`, or the mode at temperature 0: the same noise in whatever batch the row happens to be.
@@ -79,7 +81,8 @@ def decode(
     token_mask: bool[V], tokens that may be sampled.
     temperature: f32 scalar; 0 is greedy, with log-probabilities at temperature 1.
     config, rules: of the policy.
-    steps: tokens a slice (C).
+    steps: tokens a slice at most (C).
+    least_busy: the slice ends early when no row, or less than this share of those that began it, is still at work.
     cache_length: positions of a slot that this program reads; length + steps must not exceed it.
     end_token: ends a turn.
   """
@@ -104,8 +107,15 @@ def decode(
   blocks, cache, shared, chunk = (taken_apart(x, config) for x in (params["blocks"], cache, shared, chunk))
   params = params | {"blocks": blocks}
 
-  def step(carry, j):
-    chunk, last, live, room = carry
+  began = rows.room > 0
+  least = jnp.maximum(1, jnp.ceil(least_busy * began.sum()).astype(jnp.int32))
+
+  def goes_on(carry):
+    j, _, _, live, *_ = carry
+    return (j < steps) & (live.sum() >= least)
+
+  def step(carry):
+    j, chunk, last, live, room, fed, out = carry
     token = jnp.where(j <= rows.sample_from, jax.lax.dynamic_index_in_dim(rows.pending, j, 1, False), last)
     own = jnp.broadcast_to(jnp.arange(steps) <= j, (W, 1, steps))
     at, at_own = (first + j)[:, None], first[:, None] + jnp.arange(steps)
@@ -130,18 +140,20 @@ def decode(
     logp = jnp.take_along_axis(logps, drawn[:, None], 1)[:, 0]
     samples = live & (j >= rows.sample_from)
     room = room - samples
-    out = (drawn, logp, samples, live)
-    live = live & ~(samples & ((drawn == end_token) | (room <= 0)))
-    return (chunk, drawn, live, room), out
+    out = [jax.lax.dynamic_update_index_in_dim(all_steps, x, j, 0) for all_steps, x in zip(out, (drawn, logp, samples))]
+    ends = samples & ((drawn == end_token) | (room <= 0))
+    return j + 1, chunk, drawn, live & ~ends, room, fed + live, out
 
-  start = (chunk, jnp.zeros(W, jnp.int32), rows.room > 0, rows.room)
-  (chunk, *_), (token, logp, sampled, fed) = jax.lax.scan(step, start, jnp.arange(steps))
+  none = jnp.zeros(W, jnp.int32)
+  out = [jnp.zeros((steps, W), dtype) for dtype in (jnp.int32, jnp.float32, bool)]
+  ran, chunk, _, _, _, fed, out = jax.lax.while_loop(goes_on, step, (0, chunk, none, began, rows.room, none, out))
+  token, logp, sampled = (x.T for x in out)
   if config.unroll:
     chunk = jax.tree.map(lambda *layers: jnp.stack(layers), *chunk)
   if turned:
     chunk = chunk.replace(k=chunk.k.swapaxes(3, 4))
   pool = put_chunk(pool, rows.slot, rows.length, chunk, rules)
-  return pool, Slice(token.T, logp.T, sampled.T, fed.sum(0, dtype=jnp.int32))
+  return pool, Slice(token, logp, sampled, fed, ran)
 
 
 def prefix_block(shared: Prefix | None, length: jax.Array, queries: int) -> Callable:

@@ -25,7 +25,7 @@ def abstract_used_params(config: PolicyConfig, rules: Rules) -> Params:
 
 def trace_rollout(
   config: PolicyConfig, rules: Rules, end_token: int, row_ladder: Sequence[int], cache_ladder: Sequence[int],
-  steps: int, chunk: int, slots: int, to_host: bool = False, prefix: Sequence[int] = (),
+  steps: int, least_busy: float, chunk: int, slots: int, to_host: bool = False, prefix: Sequence[int] = (),
 ) -> dict[ProgramName, jax.stages.Traced]:  # fmt: skip
   """`decode` for every batch and cache length; `prefill`, and `extend` for every cache length, for the smallest batch.
 
@@ -33,7 +33,7 @@ def trace_rollout(
 
   Args:
     config, rules: of the policy, under the rollout's rule table.
-    end_token, steps: of `decode`.
+    end_token, steps, least_busy: of `decode`.
     row_ladder, cache_ladder: ascending.
     chunk: tokens of a `prefill` or `extend` call.
     slots: of the cache pool, one for padding in every part of the row axes included.
@@ -62,9 +62,11 @@ def trace_rollout(
   for W in row_ladder:
     i32 = functools.partial(rows, jnp.int32, W)
     batch = Rows(i32(), i32(), i32(), i32(steps), i32(), i32(), rows(jnp.uint32, W, 2))
-    brought = Slice(*[by_row(W, steps)] * 3, by_row(W))
+    brought = Slice(*[by_row(W, steps)] * 3, by_row(W), rep)
     for S in cache_ladder:
-      fn = functools.partial(decode, config=config, rules=rules, steps=steps, cache_length=S, end_token=end_token)
+      fn = functools.partial(
+        decode, config=config, rules=rules, steps=steps, least_busy=least_busy, cache_length=S, end_token=end_token
+      )
       jitted = jax.jit(fn, donate_argnums=1, out_shardings=(layout, brought))
       programs["decode", W, S] = jitted.trace(params, pool, shared, batch, mask, temperature)
     if row_ladder[0] != W or chunk > length:

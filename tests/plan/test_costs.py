@@ -83,6 +83,12 @@ def test_unknown_loop_and_kernel_are_named_not_hidden():
   assert cost.flops == 2 * 4**3 and cost.unknown == {"a while loop, counted once"}
 
 
+def test_loop_that_may_end_early_counts_as_often_as_its_counter_allows():
+  f = lambda x: jax.lax.while_loop(lambda c: (c[0] < 5) & (c[1].sum() < 9), lambda c: (c[0] + 1, c[1] @ c[1]), (0, x))
+  cost = cost_of(jax.jit(f).trace(array(4, 4)).jaxpr)
+  assert cost.flops == 5 * 2 * 4**3 and not cost.unknown
+
+
 def qwen(**more):
   numbers = dict(vocab_size=64, layers=3, width=32, heads=4, kv_heads=2, head_size=8, mlp=64, qk_norm=True)
   return PolicyConfig(**numbers | more)

@@ -44,7 +44,7 @@ def decoded(config, params, tokens, extended, temperature):
   slots, i32 = np.arange(W, dtype=np.int32), np.int32
   common = dict(config=config, rules=rules, cache_length=S)
   put = jax.jit(functools.partial(extend, **common))
-  step = jax.jit(functools.partial(decode, **common, steps=STEPS, end_token=-1))
+  step = jax.jit(functools.partial(decode, **common, steps=STEPS, least_busy=0.0, end_token=-1))
   keys = np.asarray(jax.vmap(jax.random.key_data)(jax.random.split(jax.random.key(5), W)))
   pool = make_pool(config, W, S, rules)
   for at in range(0, extended, CHUNK):

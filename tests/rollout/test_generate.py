@@ -109,7 +109,8 @@ SPLIT = functools.partial(eight_devices, ROLLOUT_RULES)
 COMMON = "abcd"  # begins the goal of every second root
 PREFIX = PROTOCOL.prompt(COMMON)[:-1]
 # Name: (mesh, row ladder, cache ladder, steps, chunk, slots, what becomes of suspended caches and bytes of the host,
-# shared prefix). `scarce` and `host` have a slot for three of some twenty live nodes, `keep` for those of one tree.
+# shared prefix, least share of busy rows). `scarce` and `host` have a slot for three of some twenty live nodes, `keep`
+# for those of one tree.
 ONE = functools.partial(one_device, ROLLOUT_RULES)
 LADDERS = {
   "base": (ONE, (4,), (80,), 4, 16, 64),
@@ -123,6 +124,8 @@ LADDERS = {
   "data2_tensor4": (functools.partial(SPLIT, data=2, tensor=4), (4,), (80,), 4, 16, 64),
   "prefix": (ONE, (1, 3), (32, 80), 3, 8, 3, "host", 1 << 20, PREFIX),
   "unrolled": (ONE, (3,), (32, 80), 4, 8, 64, "recompute", 0, PREFIX),
+  "early": (ONE, (1, 3), (32, 80), 8, 8, 64, "recompute", 0, (), 1.0),
+  "late": (ONE, (1, 3), (32, 80), 8, 8, 64, "recompute", 0, (), 0.0),
   "prefix_data2_tensor4": (functools.partial(SPLIT, data=2, tensor=4), (4,), (80,), 4, 16, 64, "keep", 0, PREFIX),
 }  # fmt: skip
 others = pytest.mark.parametrize("name", [name for name in LADDERS if name != "base"])
@@ -280,6 +283,14 @@ def test_where_no_cache_is_lost_every_token_is_fed_once(name):
     starts = "prefix" in name and node.tokens[:-1][: len(PREFIX)] == PREFIX
     assert node.prefix == (len(PREFIX) if starts else 0)
   assert "prefix" not in name or {0, len(PREFIX)} == {node.prefix for node in nodes}
+
+
+def test_slices_end_once_too_few_rows_are_at_work():
+  taken = lambda counts: counts["row_steps"] - counts["empty_steps"]
+  early, base, late = (grown(name)[1] for name in ("early", "base", "late"))
+  assert early["fed"] == taken(early)  # no row ever waits for another
+  assert 0.75 * taken(base) <= base["fed"] < taken(base)
+  assert late["fed"] < 0.85 * taken(late)
 
 
 def test_caches_go_to_the_host_and_come_back_as_far_as_its_bytes_go():
