@@ -98,7 +98,7 @@ def success_bars(
   )
 
 
-def _thin(steps: Sequence[int], *series: Sequence[float]) -> list[list[float]]:
+def thin(steps: Sequence[int], *series: Sequence[float]) -> list[list[float]]:
   """Steps and series as they are, or of very many steps the means of neighbours."""
   width = -(-len(steps) // MOST)
   mean = lambda some: [sum(some[i : i + width]) / len(some[i : i + width]) for i in range(0, len(some), width)]
@@ -134,7 +134,7 @@ def _add_faint(figure: go.Figure, steps, values, colour: str) -> None:
 
 def _add_curve(figure: go.Figure, steps, values, colour: str, **style) -> None:
   """A noisy one behind its running mean."""
-  steps, values = _thin(steps, values)
+  steps, values = thin(steps, values)
   if len(values) >= NOISY:
     _add_faint(figure, steps, values, colour)
   _add_line(figure, steps, values, colour=colour, **style)
@@ -143,8 +143,8 @@ def _add_curve(figure: go.Figure, steps, values, colour: str, **style) -> None:
 def _add_band(figure: go.Figure, experiment: Experiment, key: str, name: str, colour: str, **style) -> None:
   """The mean of the seeds within the band from the least to the greatest; each seed faint, for steps not all have."""
   for series in experiment.each(key):
-    _add_faint(figure, *_thin(*series), colour)
-  steps, mean, low, high = _thin(*experiment.band(key))
+    _add_faint(figure, *thin(*series), colour)
+  steps, mean, low, high = thin(*experiment.band(key))
   edge = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip", "legendgroup": name}
   figure.add_scatter(x=steps, y=_smooth(low), **edge)
   figure.add_scatter(x=steps, y=_smooth(high), fill="tonexty", fillcolor=faint(colour, 0.18), **edge)
@@ -156,13 +156,15 @@ def curve(
 ):
   """Metrics against steps, agents by colour, metrics by dash; None if no run has two values.
 
+  The `meta` of a curve is its experiment's name: page.js draws it against what its steps have cost, if asked.
+
   Args:
     keys: metric -> what it is, in words.
     axis: of the values; the default fits them.
   """
   figure = go.Figure()
   for experiment in experiments:
-    named = False
+    named, others = False, len(figure.data)
     for (key, what), dash in zip(keys.items(), DASHES):
       if not experiment.each(key):
         continue
@@ -172,6 +174,8 @@ def curve(
       else:
         _add_curve(figure, *experiment.each(key)[0], **style, legend=not named)
       named = True
+    for trace in figure.data[others:]:
+      trace.meta = experiment.name
   if all(len(trace.x) < 2 for trace in figure.data):
     return None
   return layout(figure, 260, xaxis={"title": {"text": "step"}}, yaxis=axis or _axis(figure), showlegend=True)
@@ -204,7 +208,7 @@ def curves_by_suffix(
     keys.sort(key=experiment.total, reverse=True)  # the largest is the lowest
   names = {key: key.removeprefix(prefix).removesuffix(suffix) for key in keys}
   for i, key in enumerate(key for key in keys if names[key] not in leave):
-    steps, values = _thin(*experiment.series(key))
+    steps, values = thin(*experiment.series(key))
     if not values or (stacked and not any(values)):
       continue
     name, colour = label(names[key]), OUTCOME_COLOURS.get(names[key], palette[i % len(palette)])
@@ -222,6 +226,7 @@ def curves_by_suffix(
       _add_curve(figure, steps, values, colour, name=name)
   if not figure.data:
     return None
+  figure.update_traces(meta=experiment.name)
   axis = {"tickformat": ".0%", "range": [0, 1]} if stacked == "share" else _axis(figure)
   return layout(figure, 290, xaxis={"title": {"text": "step"}}, yaxis=axis, showlegend=True)
 

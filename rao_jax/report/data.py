@@ -73,6 +73,16 @@ class Experiment:
     """Of one run as it is; of several the mean over seeds."""
     return self.runs[0].series(key) if len(self.runs) == 1 else self.band(key)[:2]
 
+  def spent(self) -> dict[str, Series]:
+    """What the steps had cost so far, from step 0 on: tokens sampled in training, minutes; the mean over seeds."""
+    tokens, (steps, seconds) = self.series("tokens/sampled_total"), self.series("time/step_seconds")
+    minutes = steps, [total / 60 for total in itertools.accumulate(seconds)]
+    return {
+      what: ([0, *steps], [0.0, *values]) if steps[0] > 0 else (steps, values)
+      for what, (steps, values) in (("tokens sampled", tokens), ("minutes", minutes))
+      if steps
+    }
+
   def keys(self, prefix: str) -> list[str]:
     return _in_order({key for run in self.runs for key in run.keys(prefix)})
 

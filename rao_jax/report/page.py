@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.offline
 
-from rao_jax.report import evaluations, overview, sections
+from rao_jax.report import charts, evaluations, overview, sections
 from rao_jax.report.data import Run, by_seed, read_runs, results
 from rao_jax.report.figures import Figures
 from rao_jax.report.markup import script_json, section
@@ -76,6 +76,7 @@ def render(
   ]
   data = {
     "figures": figures.plain(),
+    "spent": {e.name: {axis: charts.thin(*series) for axis, series in e.spent().items()} for e in experiments},
     "index": compress(index),
     "chunks": chunks,
     "first": [runs[0].name, asked.id] if asked else None,

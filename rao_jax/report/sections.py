@@ -127,6 +127,10 @@ def curves(experiments: Sequence[Experiment], figures: Figures, partial: bool) -
     for title, made in groups.items()
     if any(made)
   )
+  axes = ["step", *dict.fromkeys(axis for experiment in experiments for axis in experiment.spent())]
+  if body and len(axes) > 1:
+    options = "".join(f"<option>{axis}</option>" for axis in axes)
+    body = f'<div class="choices"><label>Against <select id="axis-choice">{options}</select></label></div>{body}'
   notes = []
   if any(len(experiment.runs) > 1 for experiment in experiments):
     notes.append("Strong line: the mean over seeds; band: from the least to the greatest; faint: each seed.")

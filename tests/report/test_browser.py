@@ -128,6 +128,25 @@ def test_all_figures_are_drawn_and_nothing_is_wider_than_the_page(browser, demo,
 
 
 @SIZES
+def test_curves_are_drawn_against_what_their_steps_have_cost(browser, demo, width, phone):
+  browser.open(demo[0], width, phone=phone)
+  browser.ask("document.querySelector('#axis-choice').scrollIntoView()")
+  curve = "[...document.querySelectorAll('.figure.js-plotly-plot')].find(f => f.data.some(t => t.meta))"
+  browser.wait(curve)
+  xs = f"({curve}).data.map(t => [...t.x])"
+  steps = browser.ask(xs)
+  seen = {"step": steps}
+  for axis in ("tokens sampled", "minutes", "step"):
+    browser.choose("#axis-choice", axis)
+    browser.wait(f"({curve}).layout.xaxis.title.text === {json.dumps(axis)}")
+    seen[axis] = browser.ask(xs)
+  assert seen["step"] == steps != seen["tokens sampled"] != seen["minutes"]
+  for xs in seen["tokens sampled"] + seen["minutes"]:
+    assert xs == sorted(xs)
+  assert browser.told == []
+
+
+@SIZES
 def test_ten_thousand_agents_are_drawn_as_far_as_they_are_seen(browser, tmp_path, width, phone):
   nodes = [{"path": [], "parent": -1, "goal": "all", "success": 1.0, "turns": []}]
   for i in range(1, 10_000):

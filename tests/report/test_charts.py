@@ -18,9 +18,9 @@ def facts(success, by_depth):
 
 def test_a_very_long_run_is_drawn_by_means_of_neighbours(monkeypatch):
   monkeypatch.setattr(charts, "MOST", 2)
-  assert charts._thin([1, 2, 3, 4, 5], [0, 2, 4, 6, 9]) == [[2, 4.5], [2, 7.5]]
-  assert charts._thin([1, 2], [5, 6]) == [[1, 2], [5, 6]]
-  assert charts._thin([], []) == [[], []]
+  assert charts.thin([1, 2, 3, 4, 5], [0, 2, 4, 6, 9]) == [[2, 4.5], [2, 7.5]]
+  assert charts.thin([1, 2], [5, 6]) == [[1, 2], [5, 6]]
+  assert charts.thin([], []) == [[], []]
 
 
 def test_a_noisy_curve_is_faint_behind_its_running_mean():

@@ -54,6 +54,15 @@ def test_a_band_covers_the_steps_that_all_seeds_have():
   assert experiment.band("y") == ([], [], [], [])
 
 
+def test_what_steps_have_cost_adds_up_from_step_0():
+  rows = [{"step": s, "tokens/sampled_total": 100 * s, "time/step_seconds": 30.0} for s in (1, 2, 3)]
+  (experiment,) = data.by_seed([data.Run("a", {}, [{"step": 0, "eval/success": 0.5}, *rows], Dumps())])
+  assert experiment.spent() == {
+    "tokens sampled": ([0, 1, 2, 3], [0.0, 100, 200, 300]), "minutes": ([0, 1, 2, 3], [0.0, 0.5, 1.0, 1.5]),
+  }  # fmt: skip
+  assert data.by_seed([run("a", [(1, 1.0)])])[0].spent() == {}
+
+
 def test_results_are_taken_from_tests_before_evaluations(tmp_path):
   (tmp_path / "metrics.jsonl").write_text(
     "".join(json.dumps({"step": s, "eval/success/easy": v}) + "\n" for s, v in [(0, 0.1), (5, 0.6), (9, 0.5)])
