@@ -66,13 +66,13 @@ def get_config(agent: str = ""):
   c.warm_start.tokens_per_update = WINDOW
 
   # The single agent after its warm start solves no medium task: it learns on easy ones.
-  c.steps = 30 if recursive else 160
+  c.steps = 24 if recursive else 120
   c.tasks.train = {"train_medium": 3, "practice__train_medium": 1} if recursive else {
     "train_easy": 2, "practice__train_easy": 1, "train_medium": 1,
   }  # fmt: skip
   c.tasks.dev = {"practice__dev_easy": 20, "practice__dev_medium": 40, "practice__dev_hard": 8}
-  c.tasks.test = dict(val_easy=100, val_medium=120, val_hard=48, val_extreme=4)
-  c.evaluation.every = 15 if recursive else 80
+  c.tasks.test = dict(val_easy=100, val_medium=120, val_hard=40, val_extreme=4)
+  c.evaluation.every = 12 if recursive else 60
   c.evaluation.temperature = 0.5  # a greedy agent repeats its failures: a child launched again fails again
   c.learn.rate = 1e-4 if recursive else 3e-4
   c.learn.warmup = 5
