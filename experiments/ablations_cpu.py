@@ -5,7 +5,16 @@ r"""Which parts of the method matter: one part changed at a time, on the demo's 
   python launch/sweep.py --experiment=experiments/ablations_cpu.py --slots=2 --workdir=runs/ablations_cpu/arms
 
 All arms of a seed go on from one warm start, that of the demo's recursive agent, and train on the same tasks for as
-many sampled tokens. NOT YET RUN.
+many sampled tokens. Seen on two cores of an Intel Xeon: four minutes a warm start, four an arm, 75 minutes for the 36 on
+two slots, beside other work.
+
+Larger than seed noise is one difference of eleven: without depth weights agents learn sooner, by 0.05 of success over
+the 300 k tokens. Seeds 0 and 1 reach the ceiling in all arms but two. Seed 2 has the weakest warm start and tells them
+apart, as one seed can: a bonus for delegation (lambda 0.2 or 0.4) or no depth weights solve all hard tasks, base three
+quarters, and with unbounded weights and no bonus it learns nothing. No arm collapsed after it had learned, as the first
+try with large slips did (BUILD_NOTES, "Noise before signal"). Of the two suspects, leaf scale costs seed 2 what the
+bonus brings; unbounded weights cost it everything without the bonus and nothing with it. Counting children in place of
+their success rate was not exploited in so few tokens. `delta` and `produced` differ by less than 0.01.
 """
 
 import pathlib
