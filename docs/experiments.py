@@ -158,14 +158,13 @@ def wall_clock_table(seeds: Seeds) -> list[str]:
   return table(["tasks, agent", "success", "seconds", "decode steps", "tokens sampled", "critical path"], rows)
 
 
-def learned(run: Mapping[str, Any]) -> float:
+def learned(curves: Mapping[str, Any]) -> float:
   """Success while training, averaged over its tokens: higher the sooner an arm learns."""
-  curves = run["curves"]
   spent = [after - before for before, after in itertools.pairwise([0, *curves["sampled_tokens"]])]
   return sum(map(operator.mul, curves["success"], spent)) / sum(spent)
 
 
-def ablation_table() -> list[str]:
+def ablations() -> list[str]:
   """Every arm against `base`, both of the same warm start: the mean difference over seeds and how sure it is."""
   name = "ablations_cpu"
   file = ROOT / "results" / name / "arms.json"
@@ -174,26 +173,30 @@ def ablation_table() -> list[str]:
   module, found = experiment(name), json.loads(file.read_text())
   points = read_points(str(ROOT / "experiments" / f"{name}.py"))
   runs = {key: found["agents"][point.name] for key, point in zip(itertools.product(module.SEEDS, module.ARMS), points)}
-  last = lambda run, key: run["curves"]["evaluated"][key][1][-1]
+  of_seeds = lambda arm, figure: [figure(runs[seed, arm]["curves"]) for seed in module.SEEDS]
   figures = {
-    "while training": learned, "medium": lambda run: last(run, "medium"), "hard": lambda run: last(run, "hard"),
-  }  # fmt: skip
+    "while training": learned,
+    "medium": lambda curves: curves["evaluated"]["medium"][1][-1],
+    "hard": lambda curves: curves["evaluated"]["hard"][1][-1],
+  }
+  values = {what: {arm: of_seeds(arm, figure) for arm in module.ARMS} for what, figure in figures.items()}
   rows = []
   for arm in module.ARMS:
     cells = []
-    for figure in figures.values():
-      values = [figure(runs[seed, arm]) for seed in module.SEEDS]
-      differences = [value - figure(runs[seed, "base"]) for seed, value in zip(module.SEEDS, values)]
-      cells.append(seeds_of(values))
+    for what in figures:
+      differences = [value - base for value, base in zip(values[what][arm], values[what]["base"])]
+      cells.append(seeds_of(values[what][arm]))
       cells.append("" if arm == "base" else f"{statistics.fmean(differences):+.2f}{sure(differences)}")
-    nodes = statistics.fmean(runs[seed, arm]["curves"]["nodes_per_tree"][-1] for seed in module.SEEDS)
+    nodes = statistics.fmean(of_seeds(arm, lambda curves: curves["nodes_per_tree"][-1]))
     rows.append([arm, *cells, f"{nodes:.1f}"])
-  head = ["changed", *(word for figure in figures for word in (figure, "over base")), "agents a tree at the end"]
+  dots(f"{name}.svg", values)
+  head = ["changed", *(word for what in figures for word in (what, "over base")), "agents a tree at the end"]
   return [
     "## Which parts matter\n", about(name), "", *table(head, rows),
     "Success, one number a seed: of the trees sampled while training, averaged over its tokens (what learns sooner has",
     "more), and on development tasks at the last step. `*`: the 95 % interval of the mean difference, by Student's t",
     f"over seeds, leaves out 0. {found['machine']}, {found['date']}, commit {found['commit']}.\n",
+    f"![success of every arm and seed]({name}.svg)\n",
   ]  # fmt: skip
 
 
@@ -215,6 +218,26 @@ def panels(out: str, draw: Sequence[Callable], width: float = 11, height: float 
     ax.set_ylim(-0.03, 1.03)
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(fontsize=7, frameon=False)
+  save(figure, out)
+
+
+def dots(out: str, values: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+  """what -> arm -> its values by seed: a panel each, a line an arm, a dot a seed, those of the first arm as lines."""
+  figure, axes = plt.subplots(1, len(values), figsize=(11, 3.6), sharey=True, layout="constrained")
+  for ax, (what, arms) in zip(axes, values.items()):
+    base, *_ = arms.values()
+    for seed, x in enumerate(base):
+      colour = f"C{seed}"
+      ax.axvline(x, color=colour, linewidth=0.8, alpha=0.4)
+      ax.scatter([of_seeds[seed] for of_seeds in arms.values()], list(arms), color=colour, s=22, label=f"seed {seed}")
+    ax.set_xlabel(f"success, {what}")
+    ax.spines[["top", "right"]].set_visible(False)
+  axes[0].invert_yaxis()
+  axes[-1].legend(fontsize=7, frameon=False)
+  save(figure, out)
+
+
+def save(figure, out: str) -> None:
   figure.savefig(DOCS / out, metadata={"Date": None})
   plt.close(figure)
 
@@ -337,7 +360,7 @@ def main() -> None:
     "Made of the files in `results/` by `python docs/experiments.py`; `results/record.py` makes these of runs. Every",
     "experiment is a file in `experiments/` whose first lines say how to run it again.\n",
   ]
-  (DOCS / "experiments.md").write_text("\n".join([*head, *canonical(), *demo(), *ablation_table()]))
+  (DOCS / "experiments.md").write_text("\n".join([*head, *canonical(), *demo(), *ablations()]))
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@ r"""Which parts of the method matter: one part changed at a time, on the demo's 
   python launch/sweep.py --experiment=experiments/ablations_cpu.py --slots=2 --workdir=runs/ablations_cpu/arms
 
 All arms of a seed go on from one warm start, that of the demo's recursive agent, and train on the same tasks for as
-many sampled tokens. Seen on two cores of an Intel Xeon: four minutes a warm start, four an arm, 75 minutes for the 36 on
-two slots, beside other work.
+many sampled tokens. Seen on two cores of an Intel Xeon, beside other work: four minutes a warm start, four an
+arm, 75 minutes for the 36 on two slots.
 
 Larger than seed noise is one difference of eleven: without depth weights agents learn sooner, by 0.05 of success over
 the 300 k tokens. Seeds 0 and 1 reach the ceiling in all arms but two. Seed 2 has the weakest warm start and tells them
