@@ -51,7 +51,7 @@ def tiny(folder, agent="recursive", **flat):
   c.mesh = dict(data=2, fsdp=2, tensor=2)
   c.policy.update(dict(layers=2, width=32, heads=4, head_size=8, mlp=64, unroll=False))
   c.caps.update(dict(max_depth=2 if agent == "recursive" else 0, max_nodes=6, max_turns=3, turn_tokens=24, window=128))
-  c.rollout.update(dict(row_ladder=(8,), cache_ladder=(136,), slots=16))
+  c.rollout.update(dict(row_ladder=(8,), cache_ladder=(144,), slots=16))
   c.tasks.train = dict(train_easy=1, train_medium=1)
   c.tasks.dev = dict(dev_easy=2)
   c.rollouts_per_task = 2
