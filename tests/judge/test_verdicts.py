@@ -87,14 +87,15 @@ def test_trees_are_judged_while_others_are_still_at_work(server, grow):
   early = []
 
   def on_tick(running):
-    if running and not early and len(running) < 12:
-      until = time.monotonic() + 10
+    if running and not early and len(running) < 12:  # the trees that have ended may have had nothing to judge
+      until = time.monotonic() + 1
       while not server.requests and time.monotonic() < until:
         time.sleep(0.01)
-      early.append(len(server.requests))
+      if server.requests:
+        early.append(len(server.requests))
 
   _, metrics = grow(endpoint(server), on_tick=on_tick)
-  assert 0 < early[0] < metrics["judge/nodes"]
+  assert early and early[0] < metrics["judge/nodes"]
 
 
 def refuses(goals):
