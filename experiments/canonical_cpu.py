@@ -5,20 +5,20 @@ r"""The paper's table on its own benchmark, on two CPU cores: TextCraft-Synth's 
   python -m rao_jax.train --config=experiments/canonical_cpu.py --workdir=runs/canonical_cpu/0 --config.seed=0
 
 Trains `recursive` and `single` (max_depth=0: no `launch_subagent`) side by side, one core each, and tests both on the
-published `val` tasks: the first 100 easy, 120 medium, 32 hard and 4 extreme ones of 147, 213, 136 and 136, sampled at
-temperature 0.5, depth 12 and 512 agents at most. The window, 2,048 tokens, was fixed beforehand: a scripted single
+published `val` tasks: the first 100 easy, 120 medium, 40 hard and 4 extreme ones of 147, 213, 136 and 136, sampled at
+temperature 0.5, depth 12 and 1,024 agents at most. The window, 2,048 tokens, was fixed beforehand: a scripted single
 agent that reads and crafts everything once fits 90 % of medium and 6 % of hard tasks into it.
 
-Seen: seed 0 in 47 minutes on two cores of an Intel Xeon, beside other work for ten of them; seeds 1 and 2 are NOT YET
-RUN. easy 1.00, medium 0.93, hard 0.34, extreme 0; single 0.69, 0.03, 0, 0. The paper's 4B model: 1.00, 0.96, 0.88
-(hard). Most of it is the warm start's (0.99, 0.89, 0.31); eleven of the 21 hard trees that failed met the cap with
-over 90 % of their agents done.
+The figures below are of seed 0 in an earlier state (commit 2cbc10c): no `wide` tasks among the demonstrations, 6 M
+tokens of them, RL of the single agent on medium tasks, 32 hard tasks, 512 agents at most; 47 minutes on two cores of an
+Intel Xeon. easy 1.00, medium 0.93, hard 0.34, extreme 0; single 0.69, 0.03, 0, 0. The paper's 4B model: 1.00, 0.96,
+0.88 (hard). Most of it is the warm start's (0.99, 0.89, 0.31). As the file stands, the warm start alone has 0.98, 0.91,
+0.63, 0 (seed 0; BUILD_NOTES says why); whole runs of three seeds are NOT YET DONE.
 
-What differs from the paper: 0.5 M parameters from scratch and not 4 B pretrained ones; a warm start of 6 M tokens of
+What differs from the paper: 0.5 M parameters from scratch and not 4 B pretrained ones; a warm start of 7 M tokens of
 scripted, imperfect demonstrations, on easy and medium tasks of other worlds and of the train split, before 24 steps
 of RL; a window of 2,048 tokens of our own, in which a fixed fragment of code is one, and not 8 K; cells of a line or
-two. The single agent had the same demonstrations without delegation, and as many tokens of them; its RL on medium
-tasks had nothing to learn from, as it solved none, and sampled 0.2 M tokens.
+two. The single agent had the same demonstrations without delegation, and as many tokens of them.
 """
 
 from rao_jax.config import base_config
