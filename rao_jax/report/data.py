@@ -80,7 +80,7 @@ class Experiment:
     return {
       what: ([0, *steps], [0.0, *values]) if steps[0] > 0 else (steps, values)
       for what, (steps, values) in (("tokens sampled", tokens), ("minutes", minutes))
-      if steps
+      if steps and steps[-1] > 0
     }
 
   def keys(self, prefix: str) -> list[str]:

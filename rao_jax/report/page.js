@@ -9,17 +9,18 @@ function spentAt(steps, [known, spent]) {
   let i = 1;
   return steps.map((step) => {
     while (i < known.length - 1 && known[i] < step) i += 1;
-    const share = known.length < 2 ? 0 : Math.min(1, (step - known[i - 1]) / (known[i] - known[i - 1]));
-    return known.length < 2 ? spent[0] : spent[i - 1] + share * (spent[i] - spent[i - 1]);
+    const share = Math.min(1, (step - known[i - 1]) / (known[i] - known[i - 1]));
+    return spent[i - 1] + share * (spent[i] - spent[i - 1]);
   });
 }
 
 // A figure as it is drawn: learning curves, which name their experiment, against the axis that is chosen.
 function chosen(figure) {
-  const axis = axisChoice?.value;
+  const axis = axisChoice?.value ?? "step";
   const data = figure.data.map((trace) => {
-    const known = DATA.spent[trace.meta]?.[axis];
-    return known ? { ...trace, x: spentAt(trace.x, known) } : trace;
+    if (!trace.meta || axis === "step") return trace;
+    const known = DATA.spent[trace.meta][axis];
+    return { ...trace, x: known ? spentAt(trace.x, known) : [] };
   });
   const layout = { ...figure.layout, autosize: true };
   if (data.some((trace) => trace.meta)) layout.xaxis = { ...layout.xaxis, title: { text: axis } };
