@@ -54,8 +54,8 @@ def get_config(agent: str = ""):
 
   c.warm_start.demonstrator = "recursive" if recursive else "inline"
   c.warm_start.tasks = {
-    "wide__train_easy": 1000, "practice__train_easy": 400 if recursive else 800, "practice__train_medium": 500,
-    "train_easy": 400, "train_medium": 500,
+    "train_easy": 588, "train_medium": 852, "wide__train_easy": 800,
+    "practice__train_easy": 200 if recursive else 600, "practice__train_medium": 300,
   }  # fmt: skip
   c.warm_start.slips = dict(
     delegate=0.95, alone=1, quantity=0.03, factor=0.02, ingredient=0.03, early=0.005, base=0.02, unknown=0.04,
@@ -65,18 +65,19 @@ def get_config(agent: str = ""):
   c.warm_start.rate = 2e-3
   c.warm_start.tokens_per_update = WINDOW
 
-  # The single agent after its warm start solves no medium task: it learns on easy ones.
-  c.steps = 24 if recursive else 120
+  # The single agent samples at least as much in RL. After its warm start it solves no medium task: it learns on easy ones.
+  c.steps = 30 if recursive else 150
+  c.sampled_tokens = 1_200_000 if recursive else 1_300_000
   c.tasks.train = {"train_medium": 3, "practice__train_medium": 1} if recursive else {
     "train_easy": 2, "practice__train_easy": 1, "train_medium": 1,
   }  # fmt: skip
-  c.tasks.dev = {"practice__dev_easy": 20, "practice__dev_medium": 40, "practice__dev_hard": 8}
+  c.tasks.dev = {"practice__dev_easy": 20, "practice__dev_medium": 40}
   c.tasks.test = dict(val_easy=100, val_medium=120, val_hard=40, val_extreme=4)
-  c.evaluation.every = 12 if recursive else 60
+  c.evaluation.every = 10 if recursive else 50
   c.evaluation.temperature = 0.5  # a greedy agent repeats its failures: a child launched again fails again
   c.learn.rate = 1e-4 if recursive else 3e-4
   c.learn.warmup = 5
-  c.learn.row_lengths = (256, 640, WINDOW) if recursive else (512, 1024, WINDOW)
+  c.learn.row_lengths = (256, 640, WINDOW) if recursive else (384, 640, 896, 1152, 1408, 1728, WINDOW)
   c.learn.tokens_per_microbatch = WINDOW
   c.credit.depth_weight_cap = 4.0  # a stray node at a depth of its own would weigh as much as all roots together
   c.loss.surrogate = "reinforce"
