@@ -17,6 +17,7 @@ import pytest
 
 from rao_jax.build import make_run
 from rao_jax.checkpoint import DIGESTS, Checkpointer
+from rao_jax.evaluate import Options, evaluate_workdir
 from rao_jax.metrics import read_metrics
 from rao_jax.train import train
 from tests.branches import get_config
@@ -163,6 +164,25 @@ def test_two_processes_make_the_run_of_one(two, tmp_path):
   (step, state, meta), (other_step, other, other_meta) = state_of(two), state_of(one)
   assert step == other_step == 2 and meta["sampled"] == other_meta["sampled"]
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), state.params, other.params)
+
+
+@pytest.mark.full
+def test_two_processes_evaluate_as_one_does(two, tmp_path):
+  workdir, file, trees = two[0], tmp_path / "two.json", tmp_path / "two.jsonl"
+  words = ["-m", "rao_jax.evaluate", f"--workdir={workdir}", "--greedy", f"--json={file}", f"--trees={trees}"]
+  (code, out), (code1, out1) = ends([spawn(*words, *place) for place in places()])
+  assert code == code1 == 0, out + out1
+  assert str(file) in out and "success" in out and "success" not in out1
+
+  expected = evaluate_workdir(workdir, Options(temperature=0.0), trees_file=tmp_path / "one.jsonl")
+  result = json.loads(file.read_text())
+  assert result["metrics"] == pytest.approx(expected["metrics"], rel=1e-6)
+  for part in ("splits", "tiers", "single", "pareto"):
+    assert result[part] == json.loads(json.dumps(expected[part]))
+  lines = [[json.loads(line) for line in path.read_text().splitlines()] for path in (trees, tmp_path / "one.jsonl")]
+  assert len(lines[0]) == len(lines[1]) > 0
+  for tree, other in zip(*lines):
+    assert [node["turns"] for node in tree["nodes"]] == [node["turns"] for node in other["nodes"]]
 
 
 @pytest.mark.full
