@@ -45,6 +45,7 @@ def get_config(agent: str = ""):
   c.caps.window = WINDOW
   c.caps.result_tokens = 16
 
+  c.policy.vocab_size = 448  # so that both agents have as many parameters
   c.policy.mlp = 256
   c.policy.qk_norm = True
   c.policy.unroll = True
