@@ -3,6 +3,7 @@
 python docs/experiments.py
 """
 
+import collections
 import importlib.util
 import itertools
 import json
@@ -18,6 +19,7 @@ import matplotlib
 
 matplotlib.use("svg")
 import matplotlib.pyplot as plt
+import numpy as np
 import scipy.stats
 
 from rao_jax.sweep.points import read_points
@@ -118,31 +120,52 @@ def costs_table(seeds: Seeds) -> list[str]:
 
 
 def delegation_tables(seeds: Seeds) -> list[str]:
-  """When the recursive agents delegate, by the tier of their own goal, and what they ask for; all seeds together."""
-  stages = {stage: [one["agents"]["recursive"]["delegation"][stage] for one in seeds.values()] for stage in STAGES}
-  tiers = sorted({int(tier) for found in stages.values() for one in found for tier in one["tiers"]})
-
-  def share(found: Sequence[Mapping[str, Any]], tier: int) -> str:
-    agents, launched = (sum(one["tiers"].get(str(tier), (0, 0))[i] for one in found) for i in (0, 1))
-    return f"{launched / agents:.2f} of {agents}" if agents else ""
-
-  kinds = dict.fromkeys(kind for found in stages.values() for one in found for kind in one["told"])
-  told = {
-    stage: {kind: sum(one["told"].get(kind, 0) for one in found) for kind in kinds} for stage, found in stages.items()
-  }
+  """When the recursive agents delegate, by goal, window and depth left, and what they ask for; all seeds together."""
+  agents = [one["agents"]["recursive"] for one in seeds.values()]
+  stages = {STAGES[stage]: [agent["tests"][stage]["delegation"] for agent in agents] for stage in STAGES}
+  told = {name: total(found, "told") for name, found in stages.items()}
+  kinds = dict.fromkeys(kind for counts in told.values() for kind in counts)
+  caps = gathered(
+    (f"trained, window {test['window']}, depth cap {test['max_depth']}", test["delegation"])
+    for agent in agents for test in evaluated(agent) if "delegation" in test
+  )  # fmt: skip
   return [
+    *shares_table("tier of an agent's goal", {name: total(found, "tiers") for name, found in stages.items()}),
     *table(
-      ["tier of an agent's goal", *map(str, tiers)],
-      (
-        [f"share that launches, {STAGES[stage]}", *(share(found, tier) for tier in tiers)]
-        for stage, found in stages.items()
-      ),
+      ["what a child is asked for", *stages],
+      ([kind, *(f"{counts[kind] / max(sum(counts.values()), 1):.3f}" for counts in told.values())] for kind in kinds),
     ),
-    *table(
-      ["what a child is asked for", *STAGES.values()],
-      ([kind, *(f"{told[s][kind] / max(sum(told[s].values()), 1):.3f}" for s in STAGES)] for kind in kinds),
+    *shares_table(
+      "depth that the cap leaves, goals of tier 3 or more",
+      {name: total(found, "depth_left") for name, found in caps.items()},
     ),
   ]
+
+
+def total(found: Iterable[Mapping[str, Any]], what: str) -> dict[str, np.ndarray]:
+  """Sums of what was counted, by its keys."""
+  out: dict[str, np.ndarray] = collections.defaultdict(lambda: np.zeros((), int))
+  for one in found:
+    for key, counts in one[what].items():
+      out[key] = out[key] + np.array(counts)
+  return out
+
+
+def shares_table(by: str, rows: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
+  """Of agents, by a number, the shares that launch and that succeed."""
+  columns = sorted({int(key) for counts in rows.values() for key in counts})
+
+  def share(counts: Mapping[str, np.ndarray], column: int, which: int) -> str:
+    return f"{c[which] / c[0]:.2f}" if (c := counts.get(str(column))) is not None else ""
+
+  def agents(counts: Mapping[str, np.ndarray], column: int) -> str:
+    return str(c[0]) if (c := counts.get(str(column))) is not None else ""
+
+  lines = []
+  for name, counts in rows.items():
+    lines.append([f"{name}: agents", *(agents(counts, c) for c in columns)])
+    lines += [[word, *(share(counts, c, i) for c in columns)] for i, word in ((1, "launch"), (2, "succeed"))]
+  return table([by, *map(str, columns)], lines)
 
 
 def wall_clock_table(seeds: Seeds) -> list[str]:
@@ -286,10 +309,13 @@ def by_tier(ax, seeds: Seeds, trained: tuple[int, int], test: Callable = lambda 
 def by_window(ax, seeds: Seeds, difficulty: str) -> None:
   """Success at the windows that the agents were evaluated with, the test's own included."""
   for agent in agents_of(seeds):
-    tests = [(test, of_split(test, difficulty)) for one in seeds.values() for test in evaluated(one["agents"][agent])]
-    found = gathered(
-      (test["window"], figures["success"]) for test, figures in tests if figures and test["max_depth"] < 12
-    )
+    tests = [
+      (test, of_split(test, difficulty))
+      for one in seeds.values()
+      for test in evaluated(one["agents"][agent])
+      if test["max_depth"] == one["agents"][agent]["tests"]["last"]["max_depth"]
+    ]
+    found = gathered((test["window"], figures["success"]) for test, figures in tests if figures)
     if found:
       band(ax, found, agent)
   ax.set_xlabel("context window at test, tokens (trained with 384)")

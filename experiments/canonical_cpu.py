@@ -66,7 +66,7 @@ def get_config(agent: str = ""):
   c.warm_start.rate = 2e-3
   c.warm_start.tokens_per_update = WINDOW
 
-  # The single agent samples at least as much in RL. After its warm start it solves no medium task: it learns on easy ones.
+  # The single agent samples at least as much in RL. It learns on easy tasks: after its warm start it solves no others.
   c.steps = 30 if recursive else 150
   c.sampled_tokens = 1_200_000 if recursive else 1_300_000
   c.tasks.train = {"train_medium": 3, "practice__train_medium": 1} if recursive else {

@@ -3,12 +3,14 @@ r"""The demo: a recursive agent against agents that may not delegate, on two CPU
   make demo                                             all of it, with the report
   python -m rao_jax.train --config=experiments/demo.py:recursive --workdir=runs/recursive      one agent
 
-Of the same agents, depth, context and wall clock:
+Of the same agents, depth, context, delegation under other caps, and wall clock:
 
   python -m rao_jax.evaluate --workdir=runs/demo/recursive --max_depth=14 --max_nodes=512 --nosingle \
     --split=test_easy:30,test_medium:60,test_hard:60,test_extreme:30
   python -m rao_jax.evaluate --workdir=runs/demo/recursive --context=192 --nosingle \
-    --split=test_medium:100,test_hard:100                                                    also 256, 768; also single
+    --split=test_medium:100,test_hard:100 --trees=runs/demo/recursive/evaluations/192.jsonl  also 256, 768; also single
+  python -m rao_jax.evaluate --workdir=runs/demo/recursive --max_depth=2 --nosingle \
+    --split=test_medium:100,test_hard:100 --trees=runs/demo/recursive/evaluations/depth_2.jsonl
   python -m benchmarks.wall_clock --recursive=runs/demo/recursive --single=runs/demo/single_4x
 
 Agents: `recursive`; `single` (max_depth=0: no `launch_subagent`), same size, data, window and RL; `single_4x`, the

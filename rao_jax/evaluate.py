@@ -272,6 +272,7 @@ def evaluate_workdir(
     "checkpoint": options.checkpoint,
     "temperature": temperature,
     "k": options.k,
+    "trees": str(trees_file) if trees_file else None,
     **parts[ours.name],
     "single": [
       subject.about() | parts[subject.name] | {"against": against(found[ours.name], found[subject.name])}

@@ -12,7 +12,6 @@ import itertools
 import json
 import os
 import pathlib
-from collections.abc import Iterable
 from typing import Any
 
 from delegation import delegation
@@ -35,12 +34,16 @@ def rounded(value: Any) -> Any:
   return [rounded(x) for x in value] if isinstance(value, list | tuple) else value
 
 
-def found(evaluation: dict[str, Any]) -> dict[str, Any]:
-  """What is kept of the JSON of one evaluation."""
+def found(evaluation: dict[str, Any], world: str, trees: pathlib.Path) -> dict[str, Any]:
+  """What is kept of the JSON of one evaluation, and of its trees, if it wrote them, what they tell of delegation."""
   keep = lambda figures: {name: figures[name] for name in FIGURES if name in figures}
-  return {name: evaluation[name] for name in CAPS} | {
+  kept = {name: evaluation[name] for name in CAPS} | {
     kind: {name: keep(figures) for name, figures in evaluation[kind].items()} for kind in ("splits", "tiers")
   }
+  if world == "textcraft_synth" and evaluation["max_depth"] and trees.exists():
+    with trees.open() as lines:
+      kept["delegation"] = delegation(lines, evaluation["max_depth"])
+  return kept
 
 
 def curves(run: Run) -> dict[str, Any]:
@@ -59,7 +62,8 @@ def curves(run: Run) -> dict[str, Any]:
 
 def agent(workdir: pathlib.Path) -> dict[str, Any]:
   run = read_run(workdir, workdir.name)
-  tests = {checkpoint: found(test) for checkpoint, test in run.tests.items()}
+  world = json.loads((workdir / "config.json").read_text())["environment"]["name"]
+  tests = {c: found(test, world, workdir / "trees" / f"test_{c}.jsonl") for c, test in run.tests.items()}
   first = run.rows[0] if run.rows else {}
   return {
     "warm_start": {
@@ -67,16 +71,8 @@ def agent(workdir: pathlib.Path) -> dict[str, Any]:
     },
     "curves": curves(run),
     "tests": tests,
-    "evaluations": [found(evaluation) for evaluation in run.evaluations],
-    "delegation": delegations(workdir, tests),
+    "evaluations": [found(one, world, pathlib.Path(one.get("trees") or "none")) for one in run.evaluations],
   }
-
-
-def delegations(workdir: pathlib.Path, checkpoints: Iterable[str]) -> dict[str, Any]:
-  """checkpoint -> what the trees of its test tell of delegation, where they are TextCraft-Synth's and were written."""
-  world = json.loads((workdir / "config.json").read_text())["environment"]["name"]
-  files = {checkpoint: workdir / "trees" / f"test_{checkpoint}.jsonl" for checkpoint in checkpoints}
-  return {c: delegation(file.open()) for c, file in files.items() if world == "textcraft_synth" and file.exists()}
 
 
 def machine() -> str:
