@@ -54,8 +54,8 @@ def get_config(agent: str = ""):
   c.rollout.slots = 384 if recursive else 128
 
   c.warm_start.demonstrator = "recursive" if recursive else "inline"
-  # `wide` tasks are for agents that launch one for each of many ingredients. A single agent that has to make all of them
-  # by itself learns nothing from them: with 800 its 7 M tokens left it without one easy task solved.
+  # `wide` tasks are for agents that launch one for each of many ingredients. With 800 of them among its demonstrations
+  # a single agent, which has to make all of these by itself, solved no easy task of other worlds after 7 M tokens.
   c.warm_start.tasks = {"train_easy": 588, "train_medium": 852, "practice__train_medium": 300} | (
     {"practice__train_easy": 200, "wide__train_easy": 800} if recursive else {"practice__train_easy": 800}
   )
