@@ -57,7 +57,7 @@ def get_config(agent: str = ""):
   # `wide` tasks are for agents that launch one for each of many ingredients. With 800 of them among its demonstrations
   # a single agent, which has to make all of these by itself, solved no easy task of other worlds after 7 M tokens.
   c.warm_start.tasks = {"train_easy": 588, "train_medium": 852, "practice__train_medium": 300} | (
-    {"practice__train_easy": 200, "wide__train_easy": 800} if recursive else {"practice__train_easy": 800}
+    {"practice__train_easy": 200, "wide__train_easy": 1000} if recursive else {"practice__train_easy": 800}
   )
   c.warm_start.slips = dict(
     delegate=0.95, alone=1, quantity=0.03, factor=0.02, ingredient=0.03, early=0.005, base=0.02, unknown=0.04,

@@ -112,7 +112,7 @@ class TextcraftSynth(builder.TaskBuilder):
     WorldsConfig(
       name="wide",
       description="Many worlds whose easy tasks have as many ingredients as the benchmark's hard ones, for training.",
-      profiles={"train": ("wide_shuffled",)},
+      profiles={"train": ("wide_shuffled", "wide_alike")},
       items_per_tier=ITEMS_PER_TIER,
       sizes={"train": 1200},
       difficulties={"train": ("easy",)},

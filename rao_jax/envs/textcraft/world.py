@@ -105,7 +105,10 @@ PROFILES: dict[str, dict[int, Tier]] = {
 PROFILES["wide"] = PROFILES["full"] | {2: Tier(3, 2, 2, 3), 3: Tier(3, 2, 1, 2)}
 # With names dealt out at random, so that a name tells nothing of its item's tier and domain.
 SHUFFLED = tuple(f"{profile}_shuffled" for profile in PROFILES)
-PROFILES |= {name: PROFILES[name.removesuffix("_shuffled")] for name in SHUFFLED}
+# With ingredients of one recipe named alike (o7_i5, o7_i5_17), which are easily mixed up: the benchmark has such names
+# in a third of its recipes.
+ALIKE = tuple(f"{profile}_alike" for profile in PROFILES)
+PROFILES |= {name: PROFILES[name.rpartition("_")[0]] for name in SHUFFLED + ALIKE}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +164,9 @@ class World:
         ingredients[item] = rng.randint(1, 2)
       recipes[name] = Recipe(ingredients, 1, tier)
     if profile in SHUFFLED:
-      recipes = _shuffle_names(rng, recipes)
+      recipes = _rename(recipes, _shuffled_names(rng, recipes))
+    elif profile in ALIKE:
+      recipes = _rename(recipes, _alike_names(rng, recipes))
     base = frozenset(name for tiers in domains.values() for name in tiers[0])
     return cls(recipes, base, seed, items_per_tier, profile, names)
 
@@ -182,15 +187,50 @@ class World:
     return [name for name, recipe in self.recipes.items() if recipe.depth == tier]
 
 
-def _shuffle_names(rng: random.Random, recipes: dict[str, Recipe]) -> dict[str, Recipe]:
-  """The same world with its craftable items' names dealt out anew; cross-domain items keep theirs."""
-  old = [name for name in recipes if not name.startswith("x")]
-  new = dict(zip(old, rng.sample(old, len(old))))
+def _rename(recipes: dict[str, Recipe], new: dict[str, str]) -> dict[str, Recipe]:
+  """The same world in other names; cross-domain items keep theirs."""
   renamed = lambda name: new.get(name, name)
   return {
     renamed(name): dataclasses.replace(r, ingredients={renamed(part): n for part, n in r.ingredients.items()})
     for name, r in recipes.items()
   }
+
+
+def _shuffled_names(rng: random.Random, recipes: dict[str, Recipe]) -> dict[str, str]:
+  """Old name -> new one: the craftable items' names dealt out anew."""
+  old = [name for name in recipes if not name.startswith("x")]
+  return dict(zip(old, rng.sample(old, len(old))))
+
+
+def _alike_names(rng: random.Random, recipes: dict[str, Recipe]) -> dict[str, str]:
+  """The same, ingredients of one recipe getting names with one prefix as long as there are any."""
+  old = [name for name in recipes if not name.startswith("x")]
+  left: dict[str, list[str]] = {}
+  for name in rng.sample(old, len(old)):
+    left.setdefault(_prefix(name), []).append(name)
+  new: dict[str, str] = {}
+
+  def deal(item: str, prefix: str) -> None:
+    if prefix not in left:
+      prefix = rng.choice(list(left))
+    new[item] = left[prefix].pop()
+    if not left[prefix]:
+      del left[prefix]
+
+  craftable = set(old)
+  for recipe in recipes.values():
+    parts = [part for part in recipe.ingredients if part in craftable]
+    for part in parts:
+      if part not in new:
+        deal(part, next((_prefix(new[other]) for other in parts if other in new), ""))
+  for item in old:  # that no recipe takes
+    if item not in new:
+      deal(item, "")
+  return new
+
+
+def _prefix(name: str) -> str:
+  return name.partition("_")[0]
 
 
 def tier_suffix(tier: int, names: str = "generic") -> str:
