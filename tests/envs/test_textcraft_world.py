@@ -71,6 +71,29 @@ def test_small_world_has_one_or_two_ingredients_and_no_index_in_its_names():
   assert world.tier(7)[:2] == ["m0_i7_7", "m1_i7_7"]
 
 
+def named_alike(world):
+  """Share of the recipes with several craftable ingredients of which two have one prefix."""
+  found = []
+  for recipe in world.recipes.values():
+    prefixes = [part.partition("_")[0] for part in recipe.ingredients if part in world.recipes]
+    if len(prefixes) > 1:
+      found.append(len(set(prefixes)) < len(prefixes))
+  return sum(found) / len(found)
+
+
+@pytest.mark.parametrize(("profile", "least", "most"), [("wide_shuffled", 0, 0.2), ("wide_alike", 0.7, 1)])
+def test_renamed_worlds_are_the_same_world_in_the_same_names_dealt_out_anew(profile, least, most):
+  plain, renamed = World.generate(7, 25, "wide"), World.generate(7, 25, profile)
+  assert sorted(renamed.recipes) == sorted(plain.recipes) and renamed.base_items == plain.base_items
+  new = dict(zip(plain.recipes, renamed.recipes))
+  for name, recipe in plain.recipes.items():
+    ingredients = {new.get(part, part): units for part, units in recipe.ingredients.items()}
+    assert renamed.recipes[new[name]] == Recipe(ingredients, recipe.result_count, recipe.depth)
+    assert (new[name] == name) or not name.startswith("x")
+  assert least <= named_alike(renamed) <= most
+  assert 0.3 < named_alike(World.generate()) < 0.35  # the benchmark's world
+
+
 def test_seeds_differ_and_repeat():
   assert World.generate(1, 10, "small") == World.generate(1, 10, "small")
   assert World.generate(1, 10, "small").recipes != World.generate(2, 10, "small").recipes
