@@ -9,16 +9,16 @@ published `val` tasks: the first 100 easy, 120 medium, 40 hard and 4 extreme one
 temperature 0.5, depth 12 and 1,024 agents at most. The window, 2,048 tokens, was fixed beforehand: a scripted single
 agent that reads and crafts everything once fits 90 % of medium and 6 % of hard tasks into it.
 
-The figures below are of seed 0 in an earlier state (commit 2cbc10c): no `wide` tasks among the demonstrations, 6 M
-tokens of them, RL of the single agent on medium tasks, 32 hard tasks, 512 agents at most; 47 minutes on two cores of an
-Intel Xeon. easy 1.00, medium 0.93, hard 0.34, extreme 0; single 0.69, 0.03, 0, 0. The paper's 4B model: 1.00, 0.96,
-0.88 (hard). Most of it is the warm start's (0.99, 0.89, 0.31). As the file stands, the warm start alone has 0.98, 0.91,
-0.63, 0 (seed 0; BUILD_NOTES says why); whole runs of three seeds are NOT YET DONE.
+Seen: 60 minutes on two cores of an Intel Xeon (48 for the single agent); so far seed 0 alone. easy 1.00, medium 0.97,
+hard 0.65, extreme 0; before RL 0.99, 0.87, 0.55, 0. Single 0.64, 0.03, 0, 0. The paper's 4B model: 1.00, 0.96, 0.88
+(hard). Of the 14 hard trees that failed 11 ended at the cap of 1,024 agents, five of them with 96 % or more of their
+agents successful.
 
 What differs from the paper: 0.5 M parameters from scratch and not 4 B pretrained ones; a warm start of 7 M tokens of
-scripted, imperfect demonstrations, on easy and medium tasks of other worlds and of the train split, before 24 steps
-of RL; a window of 2,048 tokens of our own, in which a fixed fragment of code is one, and not 8 K; cells of a line or
-two. The single agent had the same demonstrations without delegation, and as many tokens of them.
+scripted, imperfect demonstrations, on easy and medium tasks of other worlds and of the train split, before 21 steps
+(1.2 M sampled tokens) of RL; a window of 2,048 tokens of our own, in which a fixed fragment of code is one, and not
+8 K; cells of a line or two. The single agent had demonstrations of the same kinds without delegation, and as many
+tokens of them and of RL.
 """
 
 from rao_jax.config import base_config
