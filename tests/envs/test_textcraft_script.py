@@ -7,12 +7,14 @@ from collections import Counter
 import pytest
 
 from rao_jax.envs.base import Task
-from rao_jax.envs.textcraft import TextCraft, TextCraftGoal, sample_task, script
+from rao_jax.envs.textcraft import TextCraft, TextCraftGoal, compact, sample_task, script
 from rao_jax.envs.textcraft.statistics import statistics
-from rao_jax.envs.textcraft.world import cached_world, is_base_name, tier_suffix
+from rao_jax.envs.textcraft.world import World, cached_world, is_base_name, tier_suffix
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.engine import Tree
+from rao_jax.rollout.protocol import CONTROLS
 from rao_jax.rollout.scripted import play
+from rao_jax.tokenizer import train_sentencepiece
 
 SLIPPING = script.Slips(
   delegate=0.6,
@@ -161,6 +163,15 @@ def test_tokens_counted_by_hand():
 def test_tokens_are_counted_as_the_tokenizer_counts_them(textcraft_protocol):
   for text in ("Craft the following items: 3x m3_i2", 'craft({"m1_i1":k*2},("m3_i7_7",k*2))', "raw_o3 base", "zzz?"):
     assert script.count_tokens(text) == len(textcraft_protocol.tokenizer.encode(text))
+
+
+def test_names_of_the_benchmarks_size_are_two_tokens():
+  tokenizer = train_sentencepiece([], CONTROLS, compact.pieces((*compact.SYNTH_NAMES, *compact.PAIRED_NAMES)), 0)
+  names = [name for name in World.generate().recipes if not name.startswith("x")]
+  assert len(names) == 1390
+  for name in names:
+    pair = tokenizer.encode(name)
+    assert len(pair) == 2 and tokenizer.decode(pair) == name
 
 
 def test_pieces_are_distinct_and_digits_stand_in_tiers_only():

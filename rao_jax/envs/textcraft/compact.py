@@ -56,7 +56,16 @@ SYNTH_NAMES = (
   *(world_lib.tier_suffix(tier) for tier in range(1, world_lib.MAX_TIER + 1)),
   *("raw_", "_ore", "_i", "_"),
 )
-NUMBERS = tuple(f"_{i}" for i in range(10, 25))  # ends of names that collide, with 25 items a tier: m2_i2_12
+# With 25 items a tier names differ by an ending, m2_i2 and m2_i2_12, and piece by piece the one is easily given that of
+# the other: these are two tokens, m2 and all that follows.
+PAIRED_NAMES = (
+  *(prefix for domain in world_lib.DOMAINS for prefix in world_lib.NAMINGS["generic"][0][domain]),
+  *(
+    world_lib.tier_suffix(tier) + number
+    for tier in range(1, world_lib.MAX_TIER + 1)
+    for number in ("", *(f"_{i}" for i in range(world_lib.PREFIXES, 25)))
+  ),
+)
 
 
 def render(value: Any) -> str:

@@ -36,7 +36,7 @@ class TextCraftSynth(TextCraft):
   ):
     super().__init__(success, compact, refuse_ancestor_goals)
     if dataset != "small":  # ten items a tier have few names that end in a number
-      self.pieces = compact_texts.pieces((*compact_texts.SYNTH_NAMES, *compact_texts.NUMBERS))
+      self.pieces = compact_texts.pieces((*compact_texts.SYNTH_NAMES, *compact_texts.PAIRED_NAMES))
     self._data_dir, self._dataset, self._manual_dir = data_dir, dataset, manual_dir
     self.tasks = functools.cache(self.tasks)
 
