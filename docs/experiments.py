@@ -154,18 +154,18 @@ def total(found: Iterable[Mapping[str, Any]], what: str) -> dict[str, np.ndarray
 def shares_table(by: str, rows: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
   """Of agents, by a number, the shares that launch and that succeed."""
   columns = sorted({int(key) for counts in rows.values() for key in counts})
-
-  def share(counts: Mapping[str, np.ndarray], column: int, which: int) -> str:
-    return f"{c[which] / c[0]:.2f}" if (c := counts.get(str(column))) is not None else ""
-
-  def agents(counts: Mapping[str, np.ndarray], column: int) -> str:
-    return str(c[0]) if (c := counts.get(str(column))) is not None else ""
-
-  lines = []
-  for name, counts in rows.items():
-    lines.append([f"{name}: agents", *(agents(counts, c) for c in columns)])
-    lines += [[word, *(share(counts, c, i) for c in columns)] for i, word in ((1, "launch"), (2, "succeed"))]
-  return table([by, *map(str, columns)], lines)
+  forms = {
+    "agents": lambda c: str(c[0]), "launch": lambda c: f"{c[1] / c[0]:.2f}", "succeed": lambda c: f"{c[2] / c[0]:.2f}",
+  }  # fmt: skip
+  return table(
+    [by, *map(str, columns)],
+    (
+      [f"{name}: {word}" if word == "agents" else word]
+      + [form(counts[str(c)]) if str(c) in counts else "" for c in columns]
+      for name, counts in rows.items()
+      for word, form in forms.items()
+    ),
+  )
 
 
 def wall_clock_table(seeds: Seeds) -> list[str]:

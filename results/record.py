@@ -34,13 +34,13 @@ def rounded(value: Any) -> Any:
   return [rounded(x) for x in value] if isinstance(value, list | tuple) else value
 
 
-def found(evaluation: dict[str, Any], world: str, trees: pathlib.Path) -> dict[str, Any]:
+def found(evaluation: dict[str, Any], world: str, trees: pathlib.Path | None) -> dict[str, Any]:
   """What is kept of the JSON of one evaluation, and of its trees, if it wrote them, what they tell of delegation."""
   keep = lambda figures: {name: figures[name] for name in FIGURES if name in figures}
   kept = {name: evaluation[name] for name in CAPS} | {
     kind: {name: keep(figures) for name, figures in evaluation[kind].items()} for kind in ("splits", "tiers")
   }
-  if world == "textcraft_synth" and evaluation["max_depth"] and trees.exists():
+  if world == "textcraft_synth" and evaluation["max_depth"] and trees and trees.exists():
     with trees.open() as lines:
       kept["delegation"] = delegation(lines, evaluation["max_depth"])
   return kept
@@ -71,7 +71,9 @@ def agent(workdir: pathlib.Path) -> dict[str, Any]:
     },
     "curves": curves(run),
     "tests": tests,
-    "evaluations": [found(one, world, pathlib.Path(one.get("trees") or "none")) for one in run.evaluations],
+    "evaluations": [
+      found(one, world, pathlib.Path(trees) if (trees := one.get("trees")) else None) for one in run.evaluations
+    ],
   }
 
 

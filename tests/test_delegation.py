@@ -2,18 +2,11 @@
 
 import json
 import runpy
-import sys
 from pathlib import Path
 
 import pytest
 
-RESULTS = Path(__file__).parents[1] / "results"
-
-
-@pytest.fixture
-def delegation(monkeypatch):
-  monkeypatch.setattr(sys, "path", [str(RESULTS), *sys.path])
-  return runpy.run_path(RESULTS / "delegation.py")["delegation"]
+delegation = runpy.run_path(Path(__file__).parents[1] / "results" / "delegation.py")["delegation"]
 
 
 def node(parent, depth, goal, success, *outputs):
@@ -27,7 +20,7 @@ def line(*nodes):
   return json.dumps({"nodes": nodes})
 
 
-def test_agents_are_counted_by_tier_and_by_the_depth_that_is_left(delegation):
+def test_agents_are_counted_by_tier_and_by_the_depth_that_is_left():
   tree = line(
     node(-1, 0, "3x c2_i4", 1.0, 'c2_i4*2={"c1_i3":1,"c1_i2":2}'),
     node(0, 1, "2x c1_i3", 0.0, 'c1_i3*1={"c1_ore":1}'),
@@ -50,6 +43,6 @@ def test_agents_are_counted_by_tier_and_by_the_depth_that_is_left(delegation):
     ("1x c7_i2", "a name it has not read"),
   ],
 )
-def test_what_a_child_is_asked_for_is_told_by_what_its_parent_has_read(delegation, child, kind):
+def test_what_a_child_is_asked_for_is_told_by_what_its_parent_has_read(child, kind):
   root = node(-1, 0, "3x c2_i4", 0.0, 'c2_i4*2={"c1_i3":1,"c1_ore":1}\nc1_i3*1={"c9_i2":1}')
   assert delegation([line(root, node(0, 1, child, 0.0))], max_depth=6)["told"] == {kind: 1}

@@ -111,6 +111,7 @@ class TextcraftSynth(builder.TaskBuilder):
     ),
     WorldsConfig(
       name="wide",
+      version=tfds.core.Version("1.1.0"),  # 1.0.0 had none of the worlds with names alike
       description="Many worlds whose easy tasks have as many ingredients as the benchmark's hard ones, for training.",
       profiles={"train": ("wide_shuffled", "wide_alike")},
       items_per_tier=ITEMS_PER_TIER,
