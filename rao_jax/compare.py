@@ -125,13 +125,13 @@ class Comparison:
     return Job(f"train {agent}", command, self.out / f"train_{agent}.log")
 
   def test_jobs(self, agent: str) -> list[Job]:
-    """The final evaluation, of the warm start and of the trained agent."""
+    """The final evaluation, of the warm start and of the trained agent; not again if it is there already."""
     jobs = []
     for checkpoint in CHECKPOINTS:
       splits = ",".join(f"{split}:{n}" for split, n in self.tests.items())
       command = [
         sys.executable, "-m", "rao_jax.evaluate", f"--workdir={self.out / agent}", f"--checkpoint={checkpoint}",
-        f"--split={splits}", "--nosingle", f"--json={self.out / agent / f'test_{checkpoint}.json'}",
+        f"--split={splits}", "--nosingle", "--reuse", f"--json={self.out / agent / f'test_{checkpoint}.json'}",
         f"--trees={self.out / agent / 'trees' / f'test_{checkpoint}.jsonl'}",
       ]  # fmt: skip
       jobs.append(Job(f"test {agent}", command, self.out / f"test_{agent}_{checkpoint}.log"))

@@ -221,6 +221,7 @@ def check_same_world(ours: ConfigDict, theirs: ConfigDict, workdir: pathlib.Path
 def evaluate_workdir(
   workdir: pathlib.Path, options: Options, splits: Mapping[str, int] | None = None, difficulties: Sequence[str] = (),
   single: bool = True, single_workdir: pathlib.Path | None = None, trees_file: pathlib.Path | None = None,
+  earlier: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
   """Evaluates, prints tables, and returns what the JSON file holds.
 
@@ -229,6 +230,7 @@ def evaluate_workdir(
     single: compare with the same checkpoint with delegation off, if it may delegate.
     single_workdir: compare with its checkpoint, of the same kind, its delegation off.
     trees_file: gets the trees of the first subject, a line each, as a report reads them.
+    earlier: what this function returned before: the answer, if it was of this checkpoint, tasks and options alone.
   """
   with command.settings():
     ours = load(workdir, options)
@@ -245,6 +247,19 @@ def evaluate_workdir(
     + (f"temperature {temperature}" if temperature else "greedy")
   )
   screen.line(f"{ours.name}: {ours}")
+  head = {
+    **ours.about(),
+    "checkpoint": options.checkpoint,
+    "temperature": temperature,
+    "k": options.k,
+    "trees": str(trees_file) if trees_file else None,
+  }
+  compared = single_workdir or (single and ours.run.evaluation_caps.max_depth)
+  if earlier and not compared and _is_of(earlier, head, tasks):
+    ours.run.close()
+    screen.line("evaluated before:")
+    screen.line(tables(earlier))
+    return dict(earlier)
   work = lambda subject: subject.trees(tasks, options.k, temperature, screen)
   found = {ours.name: work(ours)}
   others = []
@@ -268,11 +283,7 @@ def evaluate_workdir(
   everything = [tree for some in found[ours.name].values() for tree in some]
   metrics = tree_metrics(everything, "eval") | zero_variance(everything)
   result = {
-    **ours.about(),
-    "checkpoint": options.checkpoint,
-    "temperature": temperature,
-    "k": options.k,
-    "trees": str(trees_file) if trees_file else None,
+    **head,
     **parts[ours.name],
     "single": [
       subject.about() | parts[subject.name] | {"against": against(found[ours.name], found[subject.name])}
@@ -287,6 +298,14 @@ def evaluate_workdir(
   }
   screen.line(tables(result))
   return result
+
+
+def _is_of(result: Mapping[str, Any], head: Mapping[str, Any], tasks: Mapping[str, Sequence[Task]]) -> bool:
+  """Whether a result begins like this, is of as many tasks of each split, and was not compared with others."""
+  counts = {split: r["tasks"] for split, r in result["splits"].items() if "/" not in split}
+  same = all(result.get(key) == value for key, value in head.items())
+  kept = head["trees"] is None or pathlib.Path(head["trees"]).exists()
+  return same and kept and not result["single"] and counts == {split: len(some) for split, some in tasks.items()}
 
 
 def default_file(workdir: pathlib.Path, result: Mapping[str, Any]) -> pathlib.Path:
@@ -311,13 +330,17 @@ def main(f: flags.FlagValues) -> None:
       if splits is None and f.n:
         splits = dict.fromkeys(load_config(workdir).tasks.dev, f.n)
       options = Options(f.checkpoint, 0.0 if f.greedy else f.temperature, f.k, f.max_depth, f.max_nodes, f.context)
+      file = path(f.json)
+      earlier = json.loads(file.read_text()) if f.reuse and file and file.exists() else None
     result = evaluate_workdir(
-      workdir, options, splits, f.difficulty, f.single, path(f.single_workdir), path(f.trees)
+      workdir, options, splits, f.difficulty, f.single, path(f.single_workdir), path(f.trees), earlier
     )  # fmt: skip
   if first():
-    file = path(f.json) or default_file(workdir, result)
+    file = file or default_file(workdir, result)
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(result, indent=2))
+    new = file.with_name(file.name + ".new")
+    new.write_text(json.dumps(result, indent=2))
+    new.replace(file)  # whole or not at all
     print(file)
 
 
@@ -337,5 +360,6 @@ if __name__ == "__main__":
   flags.DEFINE_bool("single", True, "Compare with the same checkpoint, delegation off, on the same tasks.")
   flags.DEFINE_string("single_workdir", None, "Compare with the checkpoint of this run of a single agent as well.")
   flags.DEFINE_string("json", None, "Where the figures go; default a file named by the options in WORKDIR/evaluations.")
+  flags.DEFINE_bool("reuse", False, "With --nosingle: answer from the file of --json if it holds this very evaluation.")
   flags.DEFINE_string("trees", None, "Also write the trees here, a line each, as a report reads them.")
   command.run(main)

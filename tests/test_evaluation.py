@@ -192,6 +192,21 @@ def test_a_single_agent_of_another_run_and_of_another_world(workdir, tmp_path, c
     evaluate_workdir(workdir, Options(), single_workdir=tmp_path)
 
 
+def test_an_evaluation_is_made_once_if_it_may_be_reused(workdir, tmp_path, capsys):
+  trees = tmp_path / "trees.jsonl"
+
+  def again(made, n=2, single=False, **options):
+    evaluate_workdir(workdir, Options(**options), {"dev": n}, single=single, trees_file=trees, earlier=made)
+    return "evaluated before" not in capsys.readouterr().out
+
+  made = json.loads(json.dumps(evaluate_workdir(workdir, Options(), {"dev": 2}, single=False, trees_file=trees)))
+  assert not again(made)
+  assert again(made, n=3) and again(made, temperature=0.5) and again(made, max_nodes=3)
+  assert again(made, single=True) and again(made | {"step": 1})
+  trees.unlink()
+  assert again(made) and not again(made)
+
+
 def test_tables_say_nothing_of_comparisons_that_were_not_made(workdir):
   r = evaluate_workdir(workdir, Options(), {"dev": 1}, single=False)
   said = tables(r)
