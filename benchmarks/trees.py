@@ -56,8 +56,8 @@ class Sides:
     mask = np.arange(VOCABULARY) != END
     self._params: Params = jax.jit(lambda key: init_params(policy, key))(jax.random.key(0))
     slots = max(sum(map(len, traces)), ROWS[-1])  # so that no side ever computes a cache again
-    make = lambda rows: Frontier(policy, rules, mask, END, rows, r.cache_ladder, r.steps, r.chunk, slots)
-    self.wide, self.single = make(ROWS), make((1,))
+    self.of_rows = lambda rows: Frontier(policy, rules, mask, END, rows, r.cache_ladder, r.steps, r.chunk, slots)
+    self.wide, self.single = self.of_rows(ROWS), self.of_rows((1,))
 
   def trees(self) -> list[RecordedTree]:
     return [RecordedTree(trace, VOCABULARY - 1, number) for number, trace in enumerate(self._traces)]
@@ -184,12 +184,12 @@ def main() -> None:
     slow = {name: steps[name] / sample.steps(getattr(sample, name)) for name in ("one", "roots")}
     sides = {name: getattr(sample if name in slow else s, name) for name in SIDES}
     seconds = {name: t * slow.get(name, 1) for name, t in medians(alternate(sides, o.rounds)).items()}
-    rung = next(W for W in ROWS if width <= W)
-    headroom = s.token_seconds(s.single, 1) / s.token_seconds(s.wide, rung)
+    rows = round(width)
+    headroom = s.token_seconds(s.single, 1) / s.token_seconds(s.of_rows((rows,)), rows)
     path = max(map(critical_path, traces))
     print(
       f"{count} trees, {sum(map(len, traces))} agents: critical path {path} tokens; the frontier holds {width:.1f} "
-      f"agents a step, occupancy {c['fed'] / c['row_steps']:.2f}; headroom of {rung} rows {headroom:.2f}"
+      f"agents a step, occupancy {c['fed'] / c['row_steps']:.2f}; headroom of {rows} rows {headroom:.2f}"
     )
     print_table(
       ["side", "decode steps", "over frontier's", "seconds", "over frontier's"],
