@@ -9,12 +9,13 @@ published `val` tasks: the first 100 easy, 120 medium, 40 hard and 4 extreme one
 temperature 0.5, depth 12 and 1,024 agents at most. The window, 1,536 tokens, was fixed beforehand: a scripted single
 agent that reads and crafts everything once fits 89 % of medium and 6 % of hard tasks into it.
 
-Seen, seed 0: easy 1.00, medium 0.93, hard 0.85, extreme 0; before RL 1.00, 0.92, 0.78, 0. Single 0.65, 0.01, 0, 0, before
-RL 0.54, 0.02, 0, 0. The paper's 4B model: 1.00, 0.96, 0.88 (hard). Of the 6 hard trees that failed 5 ended at the cap of
-1,024 agents; in 4 of them agents asked for one item, t4_i3_14, met the cap of 20 turns. 63 minutes on two cores of an
-Intel Xeon, 46 for the single agent's part. Seeds 1 and 2 are NOT YET DONE, and a warm start can turn out much worse: with
-32 turns in place of 20 that of seed 0 ended at a loss of 0.053 and not 0.035, and solved 0.20 of medium dev tasks, not
-0.88.
+Seen, seed 0: easy 1.00, medium 0.93, hard 0.85, extreme 0; before RL 1.00, 0.92, 0.78, 0. Single 0.65, 0.01, 0, 0;
+before RL 0.54, 0.02, 0, 0. The paper's 4B model: 1.00, 0.96, 0.88 (hard). Of the 6 hard trees that failed 5 ended at
+the cap of 1,024 agents; in 4 of them agents asked for one item, t4_i3_14, met the cap of 20 turns. 63 minutes on two
+cores of an Intel Xeon, 46 for the single agent's part.
+
+Seeds 1 and 2 are NOT YET DONE, and a warm start can turn out much worse: with 32 turns in place of 20 that of seed 0
+ended at a loss of 0.053 and not 0.035, and solved 0.20 of medium dev tasks, not 0.88.
 
 What differs from the paper: 0.5 M parameters from scratch and not 4 B pretrained ones; a warm start of 7 M tokens of
 scripted, imperfect demonstrations, on easy and medium tasks of other worlds and of the train split, before 30 steps
