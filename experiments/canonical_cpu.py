@@ -42,7 +42,7 @@ def get_config(agent: str = ""):
   c.caps.max_nodes = 64
   c.evaluation.max_depth = 12 if recursive else 0
   c.evaluation.max_nodes = 1024
-  c.caps.max_turns = 20 if recursive else 200
+  c.caps.max_turns = 25 if recursive else 200
   c.caps.turn_tokens = 96
   c.caps.output_tokens = 96
   c.caps.window = WINDOW
@@ -64,9 +64,10 @@ def get_config(agent: str = ""):
   )
   c.warm_start.slips = dict(
     delegate=0.95, alone=2, quantity=0.03, factor=0.02, ingredient=0.03, early=0.005, base=0.02, unknown=0.04,
-    one_by_one=0.3, give_up=0.2,
+    one_by_one=0.3, give_up=0.05,
   )  # fmt: skip
   c.warm_start.tokens = 7_000_000
+  c.warm_start.optimizer = "muon"
   c.warm_start.rate = 2e-3
   c.warm_start.tokens_per_update = WINDOW
 

@@ -111,13 +111,15 @@ class Run:
       share = "rollout" if kernel else "all"
     return prefix if share in ("all", where) and len(prefix) >= LEAST_SHARED else []
 
-  def learner(self, rate: float, warmup: int, final: float, updates: int, options: LossOptions) -> Learner:
+  def learner(
+    self, rate: float, warmup: int, final: float, updates: int, options: LossOptions, optimizer: str = "adamw"
+  ) -> Learner:
     """A training step, compiled, with a learning rate that runs over `updates`."""
     c = self.config.learn
     schedule = make_schedule(rate, warmup, updates, final)
-    optimizer = make_optimizer(schedule, c.clip, c.b1, c.b2, c.eps, c.weight_decay)
+    transform = make_optimizer(schedule, c.clip, c.b1, c.b2, c.eps, c.weight_decay, optimizer)
     return Learner(
-      self.policy, self.train_rules, optimizer, schedule, options, self.token_mask, self.config.rollout.temperature,
+      self.policy, self.train_rules, transform, schedule, options, self.token_mask, self.config.rollout.temperature,
       tuple(c.row_lengths), c.tokens_per_microbatch, self.frozen, self.shared_prefix("training"),
     )  # fmt: skip
 
@@ -128,9 +130,8 @@ class Run:
   def cloning_learner(self) -> Learner:
     w = self.config.warm_start
     updates = -(-w.tokens // w.tokens_per_update)
-    return self.learner(
-      w.rate, min(w.warmup, updates - 1), w.final, updates, LossOptions(surrogate="reinforce", report_entropy=False)
-    )
+    options = LossOptions(surrogate="reinforce", report_entropy=False)
+    return self.learner(w.rate, min(w.warmup, updates - 1), w.final, updates, options, w.optimizer)
 
   def abstract_state(self) -> TrainState:
     """Shapes and shardings of the policy-gradient stage's state: what its checkpoints are restored onto."""

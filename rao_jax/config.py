@@ -7,6 +7,7 @@ import sys
 from ml_collections import ConfigDict
 
 from rao_jax.learn.losses import LossOptions
+from rao_jax.learn.state import OPTIMIZERS
 from rao_jax.policy.presets import PRESETS
 from rao_jax.policy.pretrained import config_of
 from rao_jax.policy.transformer import PROJECTIONS, PolicyConfig
@@ -209,6 +210,7 @@ def base_config() -> ConfigDict:
   c.warm_start.traces = ""  # JSONL file, or pattern with *, of traces to clone as well; see docs/traces.md
   c.warm_start.demonstrator = "recursive"  # a name the environment knows
   c.warm_start.slips = ConfigDict()  # how it falls short
+  c.warm_start.optimizer = "adamw"  # or muon, which takes the same rates and often learns from fewer tokens
   c.warm_start.rate = 1e-3  # peak learning rate
   c.warm_start.warmup = 20  # updates of linear warm-up
   c.warm_start.final = 0.1  # of the peak, at the last update
@@ -353,6 +355,8 @@ def validate(c: ConfigDict) -> None:
       "e.g. config.tasks.dev.dev_medium = 50, or set it to 0"
     )
   w = c.warm_start
+  if w.optimizer not in OPTIMIZERS:
+    raise ValueError(f"config.warm_start.optimizer={w.optimizer!r}: choose one of {OPTIMIZERS}")
   if w.tokens and not (w.tasks or w.traces or w.from_workdir):
     raise ValueError(
       f"config.warm_start.tokens={w.tokens}, but config.warm_start.tasks names no demonstrations: name a split, e.g. "

@@ -10,7 +10,10 @@ import optax
 from rao_jax.mesh import Rules
 from rao_jax.policy.lora import trained
 from rao_jax.policy.params import param_shardings
-from rao_jax.policy.transformer import Params, PolicyConfig, init_params
+from rao_jax.policy.transformer import INPUT_AXES, PROJECTIONS, Params, PolicyConfig, init_params
+
+OPTIMIZERS = ("adamw", "muon")
+MUON_RMS = 0.2  # of an update with a learning rate of 1, about that of AdamW
 
 
 @flax.struct.dataclass
@@ -40,19 +43,43 @@ def make_schedule(peak: float, warmup: int, total: int, final: float) -> optax.S
 
 
 def make_optimizer(
-  schedule: optax.Schedule, clip: float, b1: float, b2: float, eps: float, weight_decay: float
+  schedule: optax.Schedule, clip: float, b1: float, b2: float, eps: float, weight_decay: float, kind: str = "adamw"
 ) -> optax.GradientTransformation:
-  """Clipping by the global norm, then AdamW, all in float32; norms (one axis beside the layers) are not decayed."""
+  """Clipping by the global norm, then AdamW or Muon, all in float32; norms (one axis beside layers) are not decayed.
+
+  Muon orthogonalises the momentum of the layers' matrices and scales it as large as AdamW's updates are, so that both
+  take the same learning rates (arXiv 2502.16982). What is no such matrix (embedding, norms, routers, adapters) has
+  AdamW's update, with Nesterov momentum and undecayed.
+
+  Args:
+    kind: a name of OPTIMIZERS.
+  """
 
   def decays(params):
     return jax.tree_util.tree_map_with_path(lambda path, _: not path[-1].key.endswith("norm"), params)
 
-  return in_float32(
-    optax.chain(
-      optax.clip_by_global_norm(clip),
-      optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decays),
-    )
-  )
+  if kind == "muon":
+    step = optax.contrib.muon(
+      schedule, eps=eps, weight_decay=weight_decay, adam_b1=b1, adam_b2=b2, consistent_rms=MUON_RMS,
+      muon_weight_dimension_numbers=_matrices,
+    )  # fmt: skip
+  else:
+    step = optax.adamw(schedule, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay, mask=decays)
+  return in_float32(optax.chain(optax.clip_by_global_norm(clip), step))
+
+
+def _matrices(params: Params) -> Params:
+  """Which axes of a projection are its matrix's inputs and outputs; None where there is no matrix."""
+
+  def one(path, x):
+    name = path[-1].key.removeprefix("expert_")
+    if path[0].key != "blocks" or name not in PROJECTIONS:
+      return None
+    first = 2 if path[-1].key.startswith("expert_") else 1  # axes before it: layers, experts
+    axes = range(first, first + INPUT_AXES.get(name, 1))
+    return optax.contrib.MuonDimensionNumbers(tuple(axes), tuple(range(axes.stop, x.ndim)))
+
+  return jax.tree_util.tree_map_with_path(one, params)
 
 
 def in_float32(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
@@ -68,13 +95,12 @@ def state_shardings(config: PolicyConfig, optimizer: optax.GradientTransformatio
   """The sharding of every leaf of the state: optimiser moments lie where their parameters lie."""
   layout = trained(param_shardings(config, rules), config)
   shapes = trained(jax.eval_shape(functools.partial(init_params, config), jax.random.key(0)), config)
-  opt_layout = optax.tree.map_params(
-    optimizer,
-    lambda _, sharding: sharding,
-    jax.eval_shape(optimizer.init, shapes),
-    layout,
-    transform_non_params=lambda _: rules.replicated,
-  )
+  places = {path: place for path, place in jax.tree_util.tree_leaves_with_path(layout)}
+
+  def place(path, _):  # a moment's path ends with that of its parameter
+    return next((places[path[i:]] for i in range(len(path)) if path[i:] in places), rules.replicated)
+
+  opt_layout = jax.tree_util.tree_map_with_path(place, jax.eval_shape(optimizer.init, shapes))
   return TrainState(layout, opt_layout, rules.replicated, rules.replicated)
 
 

@@ -3,7 +3,41 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rao_jax.learn.state import make_optimizer
+from rao_jax.learn.state import make_optimizer, state_shardings
+from rao_jax.mesh import TRAIN_RULES
+from tests.tiny import TINY, eight_devices, random_params
+
+
+def test_muon_turns_matrices_of_layers_and_leaves_the_rest_to_adam():
+  params, rng = random_params(TINY, 0), np.random.default_rng(0)
+  grads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
+  first = {}
+  for kind in ("muon", "adamw"):
+    optimizer = make_optimizer(lambda _: 1.0, 1e9, 0.9, 0.95, 1e-8, 0.0, kind)
+    first[kind], _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
+  muon, adam = first["muon"], first["adamw"]
+  for name, matrix in {
+    "q": lambda x: x.reshape(x.shape[0], x.shape[1], -1), "o": lambda x: x.reshape(x.shape[0], -1, x.shape[-1]),
+    "down": lambda x: x,
+  }.items():  # fmt: skip
+    for layer in matrix(muon["blocks"][name]):
+      found = np.linalg.svd(layer, compute_uv=False) / (0.2 * max(layer.shape) ** 0.5)
+      assert np.quantile(found, 0.1) > 0.6 and found.max() < 1.3  # so near to 1 come five steps of Newton-Schulz
+    assert np.mean(np.sign(muon["blocks"][name]) == -np.sign(grads["blocks"][name])) > 0.7
+  for name in ("embed", "norm"):  # the first step of Nesterov's Adam has the same direction
+    np.testing.assert_allclose(np.sign(muon[name]), np.sign(adam[name]))
+    assert np.ptp(np.abs(muon[name])) < 1e-3
+
+
+def test_moments_of_muon_lie_with_their_parameters():
+  optimizer = make_optimizer(lambda _: 0.1, 1.0, 0.9, 0.95, 1e-8, 0.0, "muon")
+  layout = state_shardings(TINY, optimizer, eight_devices(TRAIN_RULES, data=2, fsdp=2, tensor=2))
+  paths = jax.tree_util.tree_leaves_with_path(layout.opt_state)
+  where = {jax.tree_util.keystr(path): place for path, place in paths}
+  [q] = [place for path, place in where.items() if path.endswith("['blocks']['q']")]  # a momentum alone
+  assert q == layout.params["blocks"]["q"] and not q.is_fully_replicated
+  embeds = [place for path, place in where.items() if path.endswith("['embed']")]
+  assert embeds == [layout.params["embed"]] * 2 and not embeds[0].is_fully_replicated
 
 
 def test_optimiser_of_bfloat16_parameters_is_the_one_of_float32_parameters():
