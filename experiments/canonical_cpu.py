@@ -14,8 +14,9 @@ before RL 0.54, 0.02, 0, 0. The paper's 4B model: 1.00, 0.96, 0.88 (hard). Of th
 the cap of 1,024 agents; in 4 of them agents asked for one item, t4_i3_14, met the cap of 20 turns. 63 minutes on two
 cores of an Intel Xeon, 46 for the single agent's part.
 
-Seeds 1 and 2 are NOT YET DONE, and a warm start can turn out much worse: with 32 turns in place of 20 that of seed 0
-ended at a loss of 0.053 and not 0.035, and solved 0.20 of medium dev tasks, not 0.88.
+That is seed 0 at commit b2189ad: a warm start by AdamW, 20 turns, demonstrators that gave up after 20 % of errors. There
+warm starts differed much by luck (0.88 of medium dev tasks in one, 0.20 and 0.23 in two others), hence Muon; whole runs
+of three seeds of it are NOT YET DONE.
 
 What differs from the paper: 0.5 M parameters from scratch and not 4 B pretrained ones; a warm start of 7 M tokens of
 scripted, imperfect demonstrations, on easy and medium tasks of other worlds and of the train split, before 30 steps
