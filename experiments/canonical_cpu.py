@@ -14,9 +14,9 @@ before RL 0.54, 0.02, 0, 0. The paper's 4B model: 1.00, 0.96, 0.88 (hard). Of th
 the cap of 1,024 agents; in 4 of them agents asked for one item, t4_i3_14, met the cap of 20 turns. 63 minutes on two
 cores of an Intel Xeon, 46 for the single agent's part.
 
-That is seed 0 at commit b2189ad: a warm start by AdamW, 20 turns, demonstrators that gave up after 20 % of errors. There
+That is seed 0 at commit b2189ad: a warm start by AdamW, 20 turns, demonstrators that gave up after 20 % of errors. Such
 warm starts differed much by luck (0.88 of medium dev tasks in one, 0.20 and 0.23 in two others), hence Muon; whole runs
-of three seeds of it are NOT YET DONE.
+of three seeds with it are NOT YET DONE.
 
 What differs from the paper: 0.5 M parameters from scratch and not 4 B pretrained ones; a warm start of 7 M tokens of
 scripted, imperfect demonstrations, on easy and medium tasks of other worlds and of the train split, before 30 steps
