@@ -210,7 +210,7 @@ def base_config() -> ConfigDict:
   c.warm_start.traces = ""  # JSONL file, or pattern with *, of traces to clone as well; see docs/traces.md
   c.warm_start.demonstrator = "recursive"  # a name the environment knows
   c.warm_start.slips = ConfigDict()  # how it falls short
-  c.warm_start.optimizer = "adamw"  # or muon, which takes the same rates and often learns from fewer tokens
+  c.warm_start.optimizer = "adamw"  # or muon, which takes the same rates; of the policy gradient it is adamw
   c.warm_start.rate = 1e-3  # peak learning rate
   c.warm_start.warmup = 20  # updates of linear warm-up
   c.warm_start.final = 0.1  # of the peak, at the last update

@@ -302,10 +302,20 @@ def evaluate_workdir(
 
 def _is_of(result: Mapping[str, Any], head: Mapping[str, Any], tasks: Mapping[str, Sequence[Task]]) -> bool:
   """Whether a result begins like this, is of as many tasks of each split, and was not compared with others."""
-  counts = {split: r["tasks"] for split, r in result["splits"].items() if "/" not in split}
-  same = all(result.get(key) == value for key, value in head.items())
+  if any(result.get(key) != value for key, value in head.items()) or result["single"]:
+    return False
   kept = head["trees"] is None or pathlib.Path(head["trees"]).exists()
-  return same and kept and not result["single"] and counts == {split: len(some) for split, some in tasks.items()}
+  counts = {split: r["tasks"] for split, r in result["splits"].items() if "/" not in split}
+  return kept and counts == {split: len(some) for split, some in tasks.items()}
+
+
+def read_earlier(file: pathlib.Path) -> dict[str, Any] | None:
+  """What an evaluation left in a file; None if there is none, or something else."""
+  try:
+    result = json.loads(file.read_text())
+  except (FileNotFoundError, ValueError):
+    return None
+  return result if isinstance(result, dict) else None
 
 
 def default_file(workdir: pathlib.Path, result: Mapping[str, Any]) -> pathlib.Path:
@@ -330,8 +340,10 @@ def main(f: flags.FlagValues) -> None:
       if splits is None and f.n:
         splits = dict.fromkeys(load_config(workdir).tasks.dev, f.n)
       options = Options(f.checkpoint, 0.0 if f.greedy else f.temperature, f.k, f.max_depth, f.max_nodes, f.context)
+      if f.reuse and (not f.json or f.single or f.single_workdir):
+        raise app.UsageError("--reuse needs --json and --nosingle, and no --single_workdir: add them or leave it out")
       file = path(f.json)
-      earlier = json.loads(file.read_text()) if f.reuse and file and file.exists() else None
+      earlier = read_earlier(file) if f.reuse else None
     result = evaluate_workdir(
       workdir, options, splits, f.difficulty, f.single, path(f.single_workdir), path(f.trees), earlier
     )  # fmt: skip

@@ -7,7 +7,15 @@ import pytest
 
 from rao_jax.config import base_config
 from rao_jax.envs.base import Task
-from rao_jax.evaluate import Options, choose_tasks, default_file, evaluate_workdir, load_config, parse_splits
+from rao_jax.evaluate import (
+  Options,
+  choose_tasks,
+  default_file,
+  evaluate_workdir,
+  load_config,
+  parse_splits,
+  read_earlier,
+)
 from rao_jax.evaluation import against, breakdown, pareto, summarise, zero_variance
 from rao_jax.evaluation_tables import tables
 from rao_jax.rollout.engine import Tree
@@ -205,6 +213,15 @@ def test_an_evaluation_is_made_once_if_it_may_be_reused(workdir, tmp_path, capsy
   assert again(made, single=True) and again(made | {"step": 1})
   trees.unlink()
   assert again(made) and not again(made)
+
+
+def test_what_is_no_evaluation_is_not_reused(workdir, tmp_path):
+  assert read_earlier(tmp_path / "none.json") is None
+  for text in ("", "{", "[]", "3"):
+    (tmp_path / "other.json").write_text(text)
+    assert read_earlier(tmp_path / "other.json") is None
+  r = evaluate_workdir(workdir, Options(), {"dev": 1}, single=False, earlier={"splits": 3})
+  assert r["splits"]["dev"]["tasks"] == 1
 
 
 def test_tables_say_nothing_of_comparisons_that_were_not_made(workdir):

@@ -72,10 +72,10 @@ def _matrices(params: Params) -> Params:
   """Which axes of a projection are its matrix's inputs and outputs; None where there is no matrix."""
 
   def one(path, x):
+    first = 1 + path[-1].key.startswith("expert_")  # axes before the matrix: layers, experts
     name = path[-1].key.removeprefix("expert_")
     if path[0].key != "blocks" or name not in PROJECTIONS:
       return None
-    first = 2 if path[-1].key.startswith("expert_") else 1  # axes before it: layers, experts
     axes = range(first, first + INPUT_AXES.get(name, 1))
     return optax.contrib.MuonDimensionNumbers(tuple(axes), tuple(range(axes.stop, x.ndim)))
 
@@ -95,7 +95,7 @@ def state_shardings(config: PolicyConfig, optimizer: optax.GradientTransformatio
   """The sharding of every leaf of the state: optimiser moments lie where their parameters lie."""
   layout = trained(param_shardings(config, rules), config)
   shapes = trained(jax.eval_shape(functools.partial(init_params, config), jax.random.key(0)), config)
-  places = {path: place for path, place in jax.tree_util.tree_leaves_with_path(layout)}
+  places = dict(jax.tree_util.tree_leaves_with_path(layout))
 
   def place(path, _):  # a moment's path ends with that of its parameter
     return next((places[path[i:]] for i in range(len(path)) if path[i:] in places), rules.replicated)

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,30 @@ def test_muon_turns_matrices_of_layers_and_leaves_the_rest_to_adam():
   for name in ("embed", "norm"):  # the first step of Nesterov's Adam has the same direction
     np.testing.assert_allclose(np.sign(muon[name]), np.sign(adam[name]))
     assert np.ptp(np.abs(muon[name])) < 1e-3
+
+
+def test_muon_takes_each_expert_as_a_matrix_and_no_router():
+  config = dataclasses.replace(TINY, experts=4, experts_per_token=2)
+  params, rng = random_params(config, 0), np.random.default_rng(0)
+  grads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
+  optimizer = make_optimizer(lambda _: 1.0, 1e9, 0.9, 0.95, 1e-8, 0.0, "muon")
+  updates, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
+  for matrix in np.reshape(updates["blocks"]["expert_up"], (-1, *updates["blocks"]["expert_up"].shape[2:])):
+    found = np.linalg.svd(matrix, compute_uv=False) / (0.2 * max(matrix.shape) ** 0.5)
+    assert np.quantile(found, 0.1) > 0.6 and found.max() < 1.3
+  assert np.ptp(np.abs(updates["blocks"]["router"])) < 1e-3  # a first step of Adam
+
+
+def test_muon_over_eight_devices_is_muon_on_one():
+  params, rng = random_params(TINY, 0), np.random.default_rng(0)
+  grads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), params)
+  optimizer = make_optimizer(lambda _: 0.1, 1.0, 0.9, 0.95, 1e-8, 0.01, "muon")
+  layout = state_shardings(TINY, optimizer, eight_devices(TRAIN_RULES, data=2, fsdp=2, tensor=2))
+  expected, _ = jax.jit(optimizer.update)(grads, optimizer.init(params), params)
+  params, grads = jax.device_put(params, layout.params), jax.device_put(grads, layout.params)
+  moments = jax.jit(optimizer.init, out_shardings=layout.opt_state)(params)
+  found, _ = jax.jit(optimizer.update, out_shardings=(layout.params, layout.opt_state))(grads, moments, params)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, expected)
 
 
 def test_moments_of_muon_lie_with_their_parameters():
