@@ -139,17 +139,14 @@ class _State:
 
 
 _ASYNCIO = re.compile(r"module 'asyncio' has no attribute '(\w+)'|cannot import name '(\w+)' from 'asyncio'")
-_HINTS = (
-  (
-    "gather() does not yet support keyword",
-    "TypeError: asyncio.gather takes no keywords here: await asyncio.gather(*launches)",
-  ),
-  ("asyncio scheduler stalled", "RuntimeError: awaited a launch of an earlier cell: launch and await in the same cell"),
-  ("async context managers", "NotImplementedError: no 'async with' here: await asyncio.gather(*launches)"),
-  ("async for loops", "NotImplementedError: no 'async for' here: await asyncio.gather(*launches)"),
-  ("'coroutine' object has no", "AttributeError: a launch has to be awaited first: await asyncio.gather(*launches)"),
+_HINTS = (  # what the sandbox says, and what an agent reads in its place, after the same kind of error
+  ("gather() does not yet support keyword", "asyncio.gather takes no keywords here: await asyncio.gather(*launches)"),
+  ("asyncio scheduler stalled", "awaited a launch of an earlier cell: launch and await in the same cell"),
+  ("async context managers", "no 'async with' here: await asyncio.gather(*launches)"),
+  ("async for loops", "no 'async for' here: await asyncio.gather(*launches)"),
+  ("'coroutine' object has no", "a launch has to be awaited first: await asyncio.gather(*launches)"),
   *(
-    (f"No module named '{module}'", f"ModuleNotFoundError: no {module} here: await asyncio.gather(*launches)")
+    (f"No module named '{module}'", f"no {module} here: await asyncio.gather(*launches)")
     for module in ("threading", "concurrent", "multiprocessing")
   ),
 )
@@ -162,9 +159,10 @@ def _explain(error: monty.MontySyntaxError | monty.MontyRuntimeError, limits: Li
   if missing:
     name = missing.group(1) or missing.group(2)
     return f"AttributeError: no asyncio.{name} here: await asyncio.gather(*launches)"
+  kind = text.partition(": ")[0]
   for sign, hint in _HINTS:
     if sign in text[:400]:
-      return hint
+      return f"{kind}: {hint}"
   text = text.replace("The monty syntax parser does not yet support", "not supported here:").replace(" in monty", "")
   if "object can't be awaited" in text or "an awaitable is required" in text:
     text += f"; only {LAUNCH} is awaited, other functions answer at once"
