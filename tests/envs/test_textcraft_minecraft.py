@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from rao_jax.envs.textcraft import TextCraftGoal, minecraft_script, wheel
-from rao_jax.envs.textcraft.minecraft import Minecraft, MinecraftWorld, parse_recipes
+from rao_jax.envs.textcraft.minecraft import Minecraft, MinecraftWorld, asked_task, parse_recipes
 from rao_jax.envs.textcraft.replay import is_playable, replay
 from rao_jax.rollout.budget import Caps
 from rao_jax.rollout.engine import Tree
@@ -87,6 +87,48 @@ def test_tags_stand_for_items_by_their_names():
   }
 
 
+SMITHY = MinecraftWorld(
+  [
+    ("axe", {"stick": 2, "ingot": 3}, 1),
+    ("block", {"ingot": 9}, 1),
+    ("ingot", {"block": 1}, 9),
+    ("oak_planks", {"oak_log": 1}, 4),
+    ("stick", {"tag:planks": 2}, 4),
+  ]
+)
+
+
+def test_a_task_in_words_has_a_plan_and_the_raw_material_for_it():
+  task = asked_task(SMITHY, "please craft an axe, then 7 of stick")
+  assert task.data["targets"] == {"axe": 1, "stick": 7} and task.id == "textcraft_minecraft.asked.1_axe.7_stick"
+  # A block would take ingots, which it is for: it is given. Two of the eight planks are what the first stick left.
+  assert task.data["gold"] == [
+    ["oak_planks", 4, {"oak_log": 1}],
+    ["stick", 4, {"oak_planks": 2}],
+    ["ingot", 9, {"block": 1}],
+    ["axe", 1, {"stick": 2, "ingot": 3}],
+    ["oak_planks", 4, {"oak_log": 1}],
+    ["stick", 8, {"oak_planks": 4}],
+  ]
+  stock = task.data["inventory"]
+  assert stock.keys() == {"oak_log", "block"} and 2 <= stock["oak_log"] <= 3 and 1 <= stock["block"] <= 2
+  assert asked_task(SMITHY, "please craft an axe, then 7 of stick") == task
+
+
+def test_words_that_ask_minecraft_for_nothing_are_refused_with_what_there_is():
+  for words, said in (
+    ("2 of oak_planx", "can craft no 'oak_planx': it can craft oak_planks"),
+    ("3 sticks", "can craft no 'sticks': it can craft stick"),
+    ("craft oak_log", "can craft no 'oak_log'"),
+    (
+      "make something nice",
+      "asks for nothing to craft: name items of Minecraft, 1 to 1000 of each, as 'craft 2 of oak_planks'",
+    ),
+  ):
+    with pytest.raises(ValueError, match=said):
+      asked_task(SMITHY, words)
+
+
 @pytest.fixture(scope="module")
 def published(published_dir):
   return Minecraft(published_dir)
@@ -126,6 +168,15 @@ def test_nine_published_plans_name_a_tag_which_no_craft_takes_and_their_tasks_ca
     assert not replay(published, task)
     tree = Tree(published, task, Caps(max_depth=1, turn_tokens=96, output_tokens=384), protocol, interpreter)
     assert play(tree, published.demonstrator("recursive"), protocol, 0).root.success == 1.0
+
+
+def test_every_item_can_be_asked_for_in_words_and_its_plan_replays(published):
+  world = published.world
+  no_slab, no_soil = ["barrel", "composter", "daylight_detector", "lectern"], ["soul_campfire", "soul_torch"]
+  assert sorted(world.recipes.keys() - set(world.craftable)) == [*no_slab, *no_soil]
+  for item in world.craftable:
+    task = published.task_from(f"craft 3 of {item}")
+    assert task.data["targets"] == {item: 3} and replay(published, task), item
 
 
 def test_pieces_make_every_name_cheap(published):

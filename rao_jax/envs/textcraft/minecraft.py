@@ -7,6 +7,7 @@ the items of a tag by their names. So does this one, or the published plans woul
 
 import functools
 import pathlib
+import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,9 +17,11 @@ import tensorflow_datasets as tfds
 from rao_jax.envs import storage
 from rao_jax.envs.base import Demonstrator, Task
 from rao_jax.envs.textcraft import builder, compact, minecraft_script, wheel
+from rao_jax.envs.textcraft.asked import asked_items
 from rao_jax.envs.textcraft.crafting import TAG
 from rao_jax.envs.textcraft.dataset import published_plan
 from rao_jax.envs.textcraft.env import TextCraft
+from rao_jax.envs.textcraft.minecraft_plan import plan
 from rao_jax.envs.textcraft.world import Recipe
 
 # A recipe as it is kept on disk: item made, units of each ingredient, units made.
@@ -51,6 +54,9 @@ class MinecraftWorld:
       item: tuple(Recipe(ingredients, count, self._depths[item]) for ingredients, count in ways)
       for item, ways in self._rows.items()
     }
+    # Some tags stand for nothing (`wooden_slabs`), so that what takes one cannot be made (a barrel).
+    follow = lambda recipe: all(self._tags.get(part, part) for part in recipe.ingredients)
+    self.craftable = [item for item in self.recipes if any(map(follow, self.recipes[item]))]
 
   def recipes_of(self, name: str) -> Sequence[Recipe]:
     return self.recipes.get(name, ())
@@ -140,6 +146,28 @@ def published_task(record: dict[str, Any], world: MinecraftWorld, name: str) -> 
   return Task(name, f"depth_{depth}", data)
 
 
+def asked_task(world: MinecraftWorld, text: str) -> Task:
+  """The task that a text asks for, see `asked.asked_items`.
+
+  Its stock follows from the text: what `plan` takes and up to half as much again.
+
+  Raises:
+    ValueError: it says what the recipes can make instead.
+  """
+  targets = asked_items(text, world.craftable, "Minecraft", ("oak_planks", "stick", "ladder"))
+  gold, raw = plan(world, targets)
+  suffix = ".".join(f"{units}_{item}" for item, units in targets.items())
+  rng = random.Random(suffix)
+  depth = max(map(world.depth, targets))
+  data = {
+    "targets": targets,
+    "inventory": {item: units + rng.randint(0, max(1, units // 2)) for item, units in raw.items()},
+    "gold": [list(step) for step in gold],
+    "max_depth": depth,
+  }
+  return Task(f"textcraft_minecraft.asked.{suffix}", f"depth_{depth}", data)
+
+
 class Minecraft(TextCraft):
   """TextCraft with Minecraft's recipes, and tasks from disk: splits `train` and `val`.
 
@@ -188,6 +216,10 @@ class Minecraft(TextCraft):
   def tasks(self, split: str) -> Sequence[Task]:
     """See `Environment`."""
     return storage.read_split(self._builder, split)
+
+  def task_from(self, text: str) -> Task:
+    """See `Environment`: `craft 4 of stick, 1 of ladder`."""
+    return asked_task(self.world, text)
 
   def demonstrator(self, name: str, **slips: float) -> Demonstrator:
     """See `Environment`; the one slip is `delegate`, see `minecraft_script.recursive`."""

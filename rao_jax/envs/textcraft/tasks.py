@@ -4,15 +4,14 @@ A task's stock is finite: what its target costs, up to half as much again, and a
 """
 
 import dataclasses
-import difflib
 import math
 import random
-import re
 from collections import Counter
 from typing import Any
 
 from rao_jax.envs.base import Task
 from rao_jax.envs.textcraft import world as world_lib
+from rao_jax.envs.textcraft.asked import asked_items
 from rao_jax.envs.textcraft.world import World
 
 # World seeds of each split. Nothing but a final evaluation reads "test".
@@ -80,31 +79,19 @@ def make_tasks(
   return kept
 
 
-_ASKED = re.compile(r"(?:\b(\d+)\s*x?\s+(?:of\s+)?(?:items?\s+)?)?\b([a-z]\w*_\w+)")  # every item has a _ in its name
-
-
 def asked_task(world: World, text: str) -> Task:
-  """The task that a text asks for: `craft 2 of m0_i3`, `2x m0_i3, 1x c1_i2`; its stock follows from the text.
+  """The task that a text asks for, see `asked.asked_items`; its stock follows from the text.
 
   Raises:
     ValueError: it says what the world has instead.
   """
-  wanted = Counter()
-  for units, item in _ASKED.findall(text):
-    if item not in world.recipes:
-      near = difflib.get_close_matches(item, world.recipes, 3) or [world.tier(tier)[0] for tier in (2, 4, 7)]
-      raise ValueError(f"world {world.seed} can craft no {item!r}: it can craft {', '.join(near)}, ...")
-    wanted[item] += int(units or 1)
-  if not wanted or not all(0 < units <= 1000 for units in wanted.values()):
-    raise ValueError(
-      f"{text!r} asks for nothing to craft: name items of world {world.seed}, 1 to 1000 of each, as "
-      f"'craft 2 of {world.tier(4)[0]}'"
-    )
+  examples = [world.tier(tier)[0] for tier in (4, 2, 7)]
+  wanted = asked_items(text, world.recipes, f"world {world.seed}", examples)
   tier = max(map(world.depth, wanted))
   difficulty = next(name for name, bounds in DIFFICULTIES.items() if tier <= bounds.max_depth)
   suffix = "asked." + ".".join(f"{units}_{item}" for item, units in wanted.items())
   rng = _rng("asked", world.seed, suffix)
-  tries = (_make_task(world, difficulty, dict(wanted), rng, f"{world.seed}.{suffix}") for _ in range(30))
+  tries = (_make_task(world, difficulty, wanted, rng, f"{world.seed}.{suffix}") for _ in range(30))
   task = next(filter(None, tries), None)
   if task is None:
     raise ValueError(f"{text!r}: no stock of world {world.seed} suffices: ask for less")
