@@ -30,9 +30,8 @@ class Accumulated:
   """Gradient sums and loss statistics of the microbatches so far."""
 
   grads: Params
-  shared: (
-    Prefix | None
-  )  # gradient of the shared prefix's keys and values, which `through_prefix` takes on to parameters
+  # Of the shared prefix's keys and values; `through_prefix` takes it on to the parameters.
+  shared: Prefix | None
   loss: jax.Array
   stats: LossStats
 
