@@ -67,6 +67,8 @@ def get_config(agent: str = ""):
     delegate=0.95, alone=2, quantity=0.03, factor=0.02, ingredient=0.03, early=0.005, base=0.02, unknown=0.04,
     one_by_one=0.3, give_up=0.05,
   )  # fmt: skip
+  # Who has never read a refusal at a cap writes nonsense after one, up to the cap of turns.
+  c.warm_start.max_nodes = 24 if recursive else 0
   c.warm_start.tokens = 7_000_000
   c.warm_start.optimizer = "muon"
   c.warm_start.rate = 2e-3

@@ -210,6 +210,8 @@ def base_config() -> ConfigDict:
   c.warm_start.traces = ""  # JSONL file, or pattern with *, of traces to clone as well; see docs/traces.md
   c.warm_start.demonstrator = "recursive"  # a name the environment knows
   c.warm_start.slips = ConfigDict()  # how it falls short
+  # Node cap of demonstrations, 0 takes that of training. Only a cap that binds shows what to do with a refused launch.
+  c.warm_start.max_nodes = 0
   c.warm_start.optimizer = "adamw"  # or muon, which takes the same rates; of the policy gradient it is adamw
   c.warm_start.rate = 1e-3  # peak learning rate
   c.warm_start.warmup = 20  # updates of linear warm-up
