@@ -195,6 +195,11 @@ class Run:
     )
 
   @property
+  def demonstration_caps(self) -> Caps:
+    """The caps of demonstrations: those of training, but where config.warm_start sets another."""
+    return dataclasses.replace(self.caps, max_nodes=self.config.warm_start.max_nodes or self.caps.max_nodes)
+
+  @property
   def credit_options(self) -> CreditOptions:
     return credit_options(self.config)
 

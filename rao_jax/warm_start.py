@@ -1,6 +1,5 @@
 """The state that the policy-gradient stage starts from: random, pretrained, or cloned. Impure."""
 
-import dataclasses
 import pathlib
 import time
 
@@ -77,8 +76,7 @@ def make_demonstrations(run: Run, screen: Screen) -> tuple[list[TreeRecord], dic
   """The trees of config.warm_start.tasks, worked by the script, and their metrics."""
   c = run.config
   tasks, script = demonstration_tasks(c, run.environment), demonstrator(c, run.environment)
-  caps = dataclasses.replace(run.caps, max_nodes=c.warm_start.max_nodes or run.caps.max_nodes)
-  trees = []
+  trees, caps = [], run.demonstration_caps
   bar = screen.bar(len(tasks), "demonstrations")
   for tree in demonstrate(tasks, run.environment, script, caps, run.protocol, run.interpreter, c.seed + 1):
     interrupt.check()

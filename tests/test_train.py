@@ -20,7 +20,9 @@ from rao_jax.checkpoint import DIGESTS, Checkpointer
 from rao_jax.command import keys
 from rao_jax.config import OPEN, base_config
 from rao_jax.metrics import read_metrics
+from rao_jax.screen import Screen
 from rao_jax.train import compare_agents, train
+from rao_jax.warm_start import make_demonstrations
 from tests.test_config import EXPANDED
 from tests.test_funnel import adds_up
 
@@ -125,6 +127,15 @@ def test_every_setting_is_read(folder, finished):
     read.add(key)
   alone = {key for key in (*keys(base_config()), *OPEN) if key.partition(".")[0] not in EXPANDED}
   assert sorted(alone - read) == [], "set, and read by nothing"
+
+
+def test_demonstrations_meet_a_node_cap_of_their_own(folder, finished):
+  c = tiny(folder, **{"warm_start.max_nodes": 2, "warm_start.slips.delegate": 1.0})
+  run = make_run(c, finished[0])
+  trees, shown = make_demonstrations(run, Screen(quiet=True))
+  run.close()
+  assert run.caps.max_nodes == 6 and {len(tree.nodes) for tree in trees} == {1, 2}
+  assert shown["demonstrations/refused/nodes"] > 0
 
 
 def rows_of(workdir):
