@@ -13,7 +13,7 @@ Seen, seed 0: easy 1.00, medium 0.97, hard 0.85, extreme 0; before RL 1.00, 0.93
 before RL 0.84, 0.07, 0, 0. The paper's 4B model: 1.00, 0.96, 0.88 (hard). Of the 6 hard trees that failed 4 ended at
 the cap of 1,024 agents, as did all extreme ones. The clock of that run, 97 minutes for the recursive agent and 58 for
 the single one on two cores of an Intel Xeon, is no measure: for 40 minutes other programs had half of the one's core,
-and tests ran beside the other.
+and tests ran beside the other. Seeds 1 and 2 are NOT YET DONE.
 
 What differs from the paper: 0.5 M parameters from scratch and not 4 B pretrained ones; a warm start of 7 M tokens of
 scripted, imperfect demonstrations, on easy and medium tasks of other worlds and of the train split, before 27 steps

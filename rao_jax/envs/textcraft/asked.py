@@ -10,8 +10,9 @@ _ASKED = re.compile(r"(?:\b(\d+)\s*x?\s+(?:of\s+)?(?:items?\s+)?)?\b([a-z]\w*)")
 
 
 def asked_items(text: str, craftable: Collection[str], world: str, examples: Sequence[str]) -> dict[str, int]:
-  """Item -> units of `craft 2 of m0_i3` or `2x m0_i3, 1x c1_i2`; a word is an item if it can be crafted, has a `_` in
-  it or a number before it.
+  """Item -> units of `craft 2 of m0_i3` or `2x m0_i3, 1x c1_i2`.
+
+  A word is an item if it can be crafted, has a `_` in it or a number before it.
 
   Args:
     text: what the user wrote.

@@ -22,6 +22,7 @@ from rao_jax.envs.textcraft.crafting import TAG
 from rao_jax.envs.textcraft.dataset import published_plan
 from rao_jax.envs.textcraft.env import TextCraft
 from rao_jax.envs.textcraft.minecraft_plan import plan
+from rao_jax.envs.textcraft.tasks import with_slack
 from rao_jax.envs.textcraft.world import Recipe
 
 # A recipe as it is kept on disk: item made, units of each ingredient, units made.
@@ -149,7 +150,7 @@ def published_task(record: dict[str, Any], world: MinecraftWorld, name: str) -> 
 def asked_task(world: MinecraftWorld, text: str) -> Task:
   """The task that a text asks for, see `asked.asked_items`.
 
-  Its stock follows from the text: what `plan` takes and up to half as much again.
+  Its stock, what `plan` takes and some more, follows from the text.
 
   Raises:
     ValueError: it says what the recipes can make instead.
@@ -157,11 +158,10 @@ def asked_task(world: MinecraftWorld, text: str) -> Task:
   targets = asked_items(text, world.craftable, "Minecraft", ("oak_planks", "stick", "ladder"))
   gold, raw = plan(world, targets)
   suffix = ".".join(f"{units}_{item}" for item, units in targets.items())
-  rng = random.Random(suffix)
   depth = max(map(world.depth, targets))
   data = {
     "targets": targets,
-    "inventory": {item: units + rng.randint(0, max(1, units // 2)) for item, units in raw.items()},
+    "inventory": with_slack(raw, random.Random(suffix)),
     "gold": [list(step) for step in gold],
     "max_depth": depth,
   }

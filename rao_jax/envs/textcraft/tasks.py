@@ -7,6 +7,7 @@ import dataclasses
 import math
 import random
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from rao_jax.envs.base import Task
@@ -139,6 +140,11 @@ def material_cost(world: World, targets: dict[str, int]) -> dict[str, int]:
   return dict(cost)
 
 
+def with_slack(cost: Mapping[str, int], rng: random.Random) -> dict[str, int]:
+  """A stock of what a task costs and up to half as much again, item -> units."""
+  return {base: units + rng.randint(0, max(1, units // 2)) for base, units in cost.items()}
+
+
 def solve(world: World, targets: dict[str, int], inventory: dict[str, int]) -> list[tuple[str, int]] | None:
   """Crafts that make `targets` on top of what is owned, each item once and in bulk, lowest tier first.
 
@@ -188,9 +194,7 @@ def _draw_target(candidates: list[str], difficulty: str, rng: random.Random, mos
 
 def _make_task(world: World, difficulty: str, targets: dict[str, int], rng: random.Random, suffix: str) -> Task | None:
   """The task of some targets, with a stock drawn for them; None where the plan does not work out."""
-  inventory = {
-    base: units + rng.randint(0, max(1, units // 2)) for base, units in material_cost(world, targets).items()
-  }
+  inventory = with_slack(material_cost(world, targets), rng)
   base_items = sorted(world.base_items)  # sorted: a set's order changes from process to process
   for _ in range(rng.randint(1, 3)):
     distractor = rng.choice(base_items)
