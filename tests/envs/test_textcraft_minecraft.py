@@ -101,7 +101,7 @@ SMITHY = MinecraftWorld(
 def test_a_task_in_words_has_a_plan_and_the_raw_material_for_it():
   task = asked_task(SMITHY, "please craft an axe, then 7 of stick")
   assert task.data["targets"] == {"axe": 1, "stick": 7} and task.id == "textcraft_minecraft.asked.1_axe.7_stick"
-  # A block would take ingots, which it is for, so it is given. The second craft of sticks uses two planks of the first's.
+  # A block would take ingots, which it is for, so it is given. The second sticks use two planks of the first.
   assert task.data["gold"] == [
     ["oak_planks", 4, {"oak_log": 1}],
     ["stick", 4, {"oak_planks": 2}],
