@@ -45,12 +45,9 @@ from rao_jax.traces import read_traces
 from rao_jax.tree.buffer import TreeBuffer, TreeRecord, build, ladder
 from rao_jax.tree.credit import Credit, credit
 from rao_jax.warm_start import warm_start
-from rao_jax.workdir import FINISHED, claim, refuse_url
+from rao_jax.workdir import FINISHED, claim, has_state, refuse_url
 
 log = logging.getLogger(__name__)
-NOTHING_THERE = (
-  "--resume: {} holds no checkpoint to go on from: look for a misspelt --workdir, or leave --resume out to begin"
-)
 
 
 def train(
@@ -80,9 +77,12 @@ def train(
       with together():
         validate(config)
         refuse_url(asked)
-        if resume and not (workdir / "config.json").exists():
-          raise FileNotFoundError(NOTHING_THERE.format(workdir))
-        if config.warm_start.traces and not (workdir / "warm_start").exists():
+        if resume and not has_state(workdir):
+          raise FileNotFoundError(
+            f"--resume: {workdir} holds no checkpoint to go on from: look for a misspelt --workdir, or leave --resume "
+            "out to begin"
+          )
+        if config.warm_start.traces and not has_state(workdir):
           read_traces(config.warm_start.traces)  # what is wrong in them is said now, not after compiling
       if lock := first_then_others(lambda: claim(workdir, config)):
         stack.callback(lock.close)
@@ -102,8 +102,6 @@ def train(
       if first():
         (workdir / FINISHED).unlink(missing_ok=True)
       restored = checkpoints.restore(learner.abstract)
-      if resume and restored is None:
-        raise FileNotFoundError(NOTHING_THERE.format(workdir))
     stack.enter_context(interrupt.at_safe_points())
     if restored is None:
       writer.truncate_after(-1)  # rows of a start that was killed before its first checkpoint

@@ -1,6 +1,7 @@
 """The state that the policy-gradient stage starts from: random, pretrained, or cloned. Impure."""
 
 import pathlib
+import shutil
 import time
 
 import numpy as np
@@ -12,64 +13,104 @@ from rao_jax.learn.state import TrainState, with_optimizer
 from rao_jax.learn.step import FiniteGuard, Learner
 from rao_jax.learn.warmstart import clone
 from rao_jax.metrics import MetricWriter
+from rao_jax.processes import first
 from rao_jax.rollout.engine import record
 from rao_jax.rollout.scripted import demonstrate
 from rao_jax.rollout.summary import tree_metrics
 from rao_jax.screen import Screen
 from rao_jax.traces import read_traces, records
 from rao_jax.tree.buffer import TreeRecord, build
+from rao_jax.workdir import CLONING
 
 
 def warm_start(
   run: Run, learner: Learner, workdir: pathlib.Path, writer: MetricWriter, screen: Screen
 ) -> tuple[TrainState, int]:
-  """The state that the policy-gradient stage starts from, kept in `warm_start/`, and the tokens it has read."""
-  c = run.config
-  w = c.warm_start
+  """The state that the policy-gradient stage starts from, kept in `warm_start/`, and the tokens it has read.
+
+  A run that ended after its warm start finds it there; one that ended within goes on from `cloning/`.
+  """
+  with Checkpointer(workdir / "warm_start") as own:
+    restored = own.restore(learner.abstract)
+    if restored is not None:
+      _, state, meta = restored
+      read, row = meta["warm_start_tokens"], meta.get("row")  # older versions kept none
+      screen.line(f"going on from the warm start, {read} tokens")
+    else:
+      state, read, row = begin(run, learner, workdir, screen)
+      own.save(0, state, {"warm_start_tokens": read, "row": row})
+  if row:
+    writer.write(0, row)
+  if first():
+    shutil.rmtree(workdir / CLONING, ignore_errors=True)
+  return state, read
+
+
+def begin(
+  run: Run, learner: Learner, workdir: pathlib.Path, screen: Screen
+) -> tuple[TrainState, int, dict[str, float]]:
+  """The state, the tokens it has read, and a row of metrics if it is cloned here."""
+  w = run.config.warm_start
   if w.from_workdir:
     with Checkpointer(pathlib.Path(w.from_workdir) / "warm_start") as other:
       restored = other.restore(learner.abstract)
     if restored is None:
       raise FileNotFoundError(f"config.warm_start.from_workdir={w.from_workdir} has no warm start: train it first")
     _, state, meta = restored
-    read = meta["warm_start_tokens"]
-  elif w.tokens == 0:
-    state, read = run.init_state(learner.optimizer), 0
-  else:
-    state, read = clone_demonstrations(run, writer, screen)
-    state = with_optimizer(state, learner.optimizer, learner.layout)
-  with Checkpointer(workdir / "warm_start") as own:
-    own.save(0, state, {"warm_start_tokens": read})
-  return state, read
+    return state, meta["warm_start_tokens"], {}
+  if w.tokens == 0:
+    return run.init_state(learner.optimizer), 0, {}
+  with Checkpointer(workdir / CLONING, max_to_keep=2) as unfinished:
+    state, read, row = clone_demonstrations(run, unfinished, screen)
+  return with_optimizer(state, learner.optimizer, learner.layout), read, row
 
 
-def clone_demonstrations(run: Run, writer: MetricWriter, screen: Screen) -> tuple[TrainState, int]:
-  """Demonstrates, reads traces, then clones; every process has all of both, which are the same."""
+def clone_demonstrations(
+  run: Run, unfinished: Checkpointer, screen: Screen
+) -> tuple[TrainState, int, dict[str, float]]:
+  """Demonstrates, reads traces, then clones; every process has all of both, which are the same.
+
+  The state is saved at each tenth of the tokens, and when the run is asked to end.
+  """
   c, w = run.config, run.config.warm_start
   demonstrated, shown = make_demonstrations(run, screen) if w.tasks else ([], {})
   recorded, counted = use_traces(run, screen) if w.traces else ([], {})
   buffer, shown = build([*demonstrated, *recorded]), shown | counted
   learner = run.cloning_learner()
-  state = run.init_state(learner.optimizer)
-  bar = screen.bar(w.tokens, "warm start", unit="tok")
-  read, since, guard, losses = 0, time.monotonic(), FiniteGuard(c.learn.max_skipped), []
-  updates = clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed)
-  for state, now, metrics in updates:  # noqa: B007 (the last one is returned)
-    interrupt.check()
+  restored = unfinished.restore(learner.abstract)
+  if restored is None:
+    read, state = 0, run.init_state(learner.optimizer)
+    meta = {"losses": [], "skipped_in_a_row": 0, "seconds": 0.0}
+  else:
+    read, state, meta = restored
+    screen.line(f"going on with the warm start, {read} of {w.tokens} tokens read")
+  bar = screen.bar(w.tokens, "warm start", initial=read, unit="tok")
+  guard, losses, since = FiniteGuard(c.learn.max_skipped), meta["losses"], time.monotonic() - meta["seconds"]
+  guard.in_a_row = meta["skipped_in_a_row"]
+  updates = clone(state, learner, buffer, w.tokens, w.tokens_per_update, c.seed, done=read)
+  for state, now, metrics in updates:
     guard.count(metrics)
     guard.check(f"warm start, {now} tokens", "config.warm_start.rate")
-    losses = [*losses[-99:], metrics["loss"]]
+    losses = [*losses[-99:], float(metrics["loss"])]
     loss = float(np.mean(losses))
     bar.update(now - read)
     bar.set_postfix_str(f"loss {loss:.3f}")
-    if screen.quiet and now * 10 // w.tokens > read * 10 // w.tokens:
+    tenth = now * 10 // w.tokens > read * 10 // w.tokens
+    if screen.quiet and tenth:
       screen.line(f"warm start {now}/{w.tokens} tokens  loss {loss:.3f}")
-    read = now
+    read, seconds = now, time.monotonic() - since
+    meta = {"losses": losses, "skipped_in_a_row": guard.in_a_row, "seconds": seconds}
+    try:
+      interrupt.check()
+    except interrupt.Interrupted as e:
+      unfinished.save(read, state, meta)
+      e.add_note(f"the warm start is saved as far as it came, {read} tokens: the same command goes on from there")
+      raise
+    if tenth and read < w.tokens:
+      unfinished.save(read, state, meta)
   bar.close()
-  seconds = time.monotonic() - since
-  writer.write(0, shown | {"warmstart/loss": loss, "warmstart/tokens": read, "time/warm_start": seconds})
   screen.line(f"warm start: {read} tokens in {seconds:.0f} s, loss of the last {len(losses)} updates {loss:.3f}")
-  return state, read
+  return state, read, shown | {"warmstart/loss": loss, "warmstart/tokens": read, "time/warm_start": seconds}
 
 
 def make_demonstrations(run: Run, screen: Screen) -> tuple[list[TreeRecord], dict[str, float]]:

@@ -15,12 +15,14 @@ import jax
 from ml_collections import ConfigDict
 
 from rao_jax import __version__
+from rao_jax.checkpoint import DIGESTS
 from rao_jax.hf_tokenizer import JSON_FILE, MODEL_FILE
 from rao_jax.metrics import read_metrics
 from rao_jax.processes import first
 
 LOCK = "lock"
 STARTS = "starts.jsonl"
+CLONING = "cloning"  # folder of a warm start on its way
 FINISHED = "finished.json"  # the summary of a run that has come to its end; gone while a later start goes on
 # What may change on the way: how long to go on, how to report and how to reach the judge.
 MAY_CHANGE = (
@@ -57,6 +59,11 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> TextIO | None:
   if json.loads(path.read_text()) != json.loads(json.dumps(config.to_dict())):
     raise ValueError(f"{path} was written by process 0 and differs from this process's config: start all alike")
   return None
+
+
+def has_state(workdir: pathlib.Path) -> bool:
+  """Whether an earlier start has left a state to go on from: of its steps, or of its warm start."""
+  return any(list(workdir.glob(f"{name}/[0-9]*/{DIGESTS}")) for name in ("checkpoints", "warm_start", CLONING))
 
 
 def refuse_url(workdir: str) -> None:
@@ -147,7 +154,7 @@ def settle_changes(workdir: pathlib.Path, old: ConfigDict, new: ConfigDict) -> N
   changed = sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and not f"{k}.".startswith(free))
   if not changed:
     return
-  if read_metrics(workdir / "metrics.jsonl") or list(workdir.glob("checkpoints/[0-9]*")):
+  if read_metrics(workdir / "metrics.jsonl") or has_state(workdir):
     rows = "\n".join(f"  {k}: {a.get(k)!r} in the workdir, {b.get(k)!r} asked for" for k in changed)
     raise ValueError(f"this workdir was made with another config:\n{rows}\nuse a fresh --workdir, or the old values")
   for name in (JSON_FILE, MODEL_FILE):  # of a start that came to nothing

@@ -22,6 +22,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 STEPS = 12
 # What a function of the main thread means, the first that is found.
 PHASES = {
+  "warmstart.py:clone": "cloning",
   "warm_start.py:warm_start": "warm start",
   "train.py:evaluate": "evaluation",
   "collect.py:collect": "rollout",
@@ -136,12 +137,17 @@ def state_of(workdir):
 
 def killed_and_resumed(workdir, strikes):
   """Strikes (signal, phase, step) one after another, then lets the run go to its end; returns phases struck."""
-  struck = []
+  struck, left = [], ""
   for number, phase, step in strikes:
     running = Running(workdir)
     struck.append(running.strike(number, phase, step))
     code, output = running.wait()
     assert code == (0 if number == signal.SIGTERM else -number), output
+    assert left in output, output
+    left = ""
+    if (number, phase) == (TERM, "cloning"):
+      saved = re.search(r"the warm start is saved as far as it came, (\d+) tokens: the same command", output)
+      left = f"going on with the warm start, {saved[1]} of "
     if number == signal.SIGTERM and step >= 0:
       saved = re.search(r"stopped: asked to end by SIGTERM\nthe state of step (\d+) is saved below", output)
       assert saved and (workdir / "checkpoints" / saved[1] / DIGESTS).exists(), output
@@ -157,7 +163,8 @@ KILL, TERM = signal.SIGKILL, signal.SIGTERM
 
 def test_a_run_killed_at_any_moment_ends_bit_for_bit_where_the_uninterrupted_run_ends(whole):
   workdir = whole.parent / "few"
-  strikes = [(KILL, "rollout", 1), (TERM, "evaluation", 3), (KILL, "checkpoint", 5), (KILL, "update", 9)]
+  strikes = [(TERM, "cloning", -1), (KILL, "rollout", 1), (TERM, "evaluation", 3), (KILL, "checkpoint", 5)]
+  strikes += [(KILL, "update", 9)]
   struck = killed_and_resumed(workdir, strikes)
   assert struck == [phase for _, phase, _ in strikes]
   assert_same_run(workdir, whole)
@@ -169,7 +176,8 @@ def test_a_run_killed_twenty_times_ends_bit_for_bit_where_the_uninterrupted_run_
   signals = [KILL] * 20 + [TERM] * 3
   phases = ["rollout", "update", "checkpoint", "evaluation"] * 5 + ["rollout", "update", "evaluation"]
   steps = sorted(rng.choices(range(STEPS - 3), k=len(phases)))
-  strikes = [(KILL, "start", -1), (KILL, "warm start", -1), (TERM, "warm start", -1)]
+  strikes = [(KILL, "start", -1), (KILL, "warm start", -1), (TERM, "cloning", -1), (KILL, "cloning", -1)]
+  strikes += [(KILL, "evaluation", -1)]
   strikes += [(*which, step) for which, step in zip(rng.sample(list(zip(signals, phases)), len(phases)), steps)]
   struck = killed_and_resumed(workdir, strikes)
   assert struck == [phase for _, phase, _ in strikes]

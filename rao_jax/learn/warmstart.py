@@ -10,7 +10,7 @@ from rao_jax.tree.buffer import TreeBuffer
 
 
 def clone(
-  state: TrainState, learner: Learner, buffer: TreeBuffer, tokens: int, tokens_per_update: int, seed: int
+  state: TrainState, learner: Learner, buffer: TreeBuffer, tokens: int, tokens_per_update: int, seed: int, done: int = 0
 ) -> Iterator[tuple[TrainState, int, dict[str, float]]]:
   """Behaviour cloning: cross entropy of the demonstrator's own tokens, epoch after epoch in a fresh order.
 
@@ -23,6 +23,7 @@ def clone(
     tokens: to read in all, prompts and outputs included; it stops at the first update that reaches them.
     tokens_per_update: rounded to whole microbatches, one at least.
     seed: of the order.
+    done: tokens that `state` has read by an earlier call with the same arguments, which this one goes on with.
   Yields:
     (state, tokens read so far, metrics) after every update.
   """
@@ -39,9 +40,11 @@ def clone(
     rng.shuffle(parts)
     for at in range(0, len(parts), per_update):
       some = parts[at : at + per_update]
+      read += sum(int(np.count_nonzero(part.segment)) for part in some)
+      if read <= done:
+        continue
       scale = 1.0 / max(sum(int(part.is_action.sum()) for part in some), 1)
       state, metrics = learner.update(state, some, (scale, scale))
-      read += sum(int(np.count_nonzero(part.segment)) for part in some)
       yield state, read, metrics
       if read >= tokens:
         return
