@@ -15,6 +15,10 @@ Of the same agents, depth, context, delegation under other caps, and wall clock:
 
 Agents: `recursive`; `single` (max_depth=0: no `launch_subagent`), same size, data, window and RL; `single_4x`, the
 single agent with four times the window, from the same warm start.
+
+Seen on two cores of an AMD EPYC, seeds 0, 1, 2: 531 (with installation), 495, 490 s. On medium and hard test tasks the
+recursive agent solves 0.97, 0.98, 0.94 and 0.98, 1.00, 0.85 (its warm start 0.52, 0.67, 0.57 and 0); single 0.60, 0.49,
+0.55 and 0, with four times the window 0.68, 0.56, 0.65 and 0.01 at most. The studies took 4 minutes a seed on one core.
 """
 
 from rao_jax.config import base_config
