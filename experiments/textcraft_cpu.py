@@ -6,9 +6,8 @@
 The recursive agent of experiments/demo.py with half of its warm start and fewer steps of smaller batches, evaluated on
 easy and medium tasks. The sweep: three learning rates, two seeds each; every run takes one core.
 
-Seen once, at the defaults (rate 3e-4, seed 0), on one busy core of two: 4 minutes with the making of the data set,
-89 s of them for the 20 steps; success on dev tasks easy 1.00 (of 20), medium 0.975 (of 40). The sweep as a whole is NOT
-YET MEASURED: about a quarter of an hour on two cores by that run.
+Seen on two cores of an AMD EPYC: 8 min 56 s for the six, data set and compilation included. Success on 60 development
+tasks after 20 steps, seeds 0 and 1: rate 1e-4 0.72, 0.60; 3e-4, the default, 0.93, 0.85; 1e-3 0.77, 0.27.
 """
 
 from rao_jax.config import base_config
