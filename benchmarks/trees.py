@@ -37,7 +37,7 @@ from rao_jax.rollout.engine import Node, Status
 from rao_jax.rollout.frontier import Frontier
 
 VOCABULARY = 512  # at least that of the demo's tokenizer
-ROWS = (4, 8, 16, 32, 64)
+ROWS = (4, 8, 12, 16, 24, 32, 64)
 END = VOCABULARY - 1  # masked: turns end where the recorded ones do
 SIDES = ("frontier", "one", "roots", "server")
 FEW = 8  # trees on which the slow sides are timed
