@@ -13,7 +13,7 @@ from rao_jax.learn.state import TrainState, with_optimizer
 from rao_jax.learn.step import FiniteGuard, Learner
 from rao_jax.learn.warmstart import clone
 from rao_jax.metrics import MetricWriter
-from rao_jax.processes import first
+from rao_jax.processes import end_at_once, first
 from rao_jax.rollout.engine import record
 from rao_jax.rollout.scripted import demonstrate
 from rao_jax.rollout.summary import tree_metrics
@@ -30,14 +30,14 @@ def warm_start(
 
   A run that ended after its warm start finds it there; one that ended within goes on from `cloning/`.
   """
-  with Checkpointer(workdir / "warm_start") as own:
+  with Checkpointer(workdir / "warm_start") as own, end_at_once():
     restored = own.restore(learner.abstract)
     if restored is not None:
       _, state, meta = restored
       read, row = meta["warm_start_tokens"], meta.get("row")  # older versions kept none
       screen.line(f"going on from the warm start, {read} tokens")
     else:
-      state, read, row = begin(run, learner, workdir, screen)
+      state, read, row = first_state(run, learner, workdir, screen)
       own.save(0, state, {"warm_start_tokens": read, "row": row})
   if row:
     writer.write(0, row)
@@ -46,7 +46,7 @@ def warm_start(
   return state, read
 
 
-def begin(
+def first_state(
   run: Run, learner: Learner, workdir: pathlib.Path, screen: Screen
 ) -> tuple[TrainState, int, dict[str, float]]:
   """The state, the tokens it has read, and a row of metrics if it is cloned here."""
@@ -60,7 +60,7 @@ def begin(
     return state, meta["warm_start_tokens"], {}
   if w.tokens == 0:
     return run.init_state(learner.optimizer), 0, {}
-  with Checkpointer(workdir / CLONING, max_to_keep=2) as unfinished:
+  with Checkpointer(workdir / CLONING, max_to_keep=2) as unfinished, end_at_once():
     state, read, row = clone_demonstrations(run, unfinished, screen)
   return with_optimizer(state, learner.optimizer, learner.layout), read, row
 
