@@ -60,7 +60,7 @@ def rollout(tree: type[RecordedTree], prompt: int, prefix: list[int]):
     if any(len(tree.root.tokens) != prompt + NEW for tree in trees):
       raise RuntimeError("a node did not come to its end")
 
-  once = lambda: jax.block_until_ready(frontier.begin(params) or frontier._shared)
+  once = lambda: jax.block_until_ready((frontier.begin(params), frontier._shared))
   return run, once
 
 

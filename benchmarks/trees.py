@@ -58,6 +58,7 @@ class Sides:
     slots = max(sum(map(len, traces)), ROWS[-1])  # so that no side ever computes a cache again
     self.of_rows = lambda rows: Frontier(policy, rules, mask, END, rows, r.cache_ladder, r.steps, r.chunk, slots)
     self.wide, self.single = self.of_rows(ROWS), self.of_rows((1,))
+    self._arranged = self.wide.begin(self._params)
 
   def trees(self) -> list[RecordedTree]:
     return [RecordedTree(trace, VOCABULARY - 1, number) for number, trace in enumerate(self._traces)]
@@ -69,7 +70,7 @@ class Sides:
     """Samples one turn of every node, together, to the end of the longest."""
     while work := [(tree, node) for tree, node in work if node.status is Status.ACTING]:
       plan = frontier.plan(work)
-      for tree, node, tokens, logps in frontier.run(self._params, plan, frontier.rows(plan), 1.0):
+      for tree, node, tokens, logps in frontier.run(self._arranged, plan, frontier.rows(plan), 1.0):
         tree.sample(node, tokens, logps)
 
   def alone(self, tree: RecordedTree, node: Node) -> None:
@@ -145,7 +146,7 @@ class Sides:
       work = [(tree, tree.root) for tree in trees]
       plan = frontier.plan(work)
       began = time.perf_counter()
-      frontier.run(self._params, plan, frontier.rows(plan), 1.0)
+      frontier.run(self._arranged, plan, frontier.rows(plan), 1.0)
       seconds.append(time.perf_counter() - began)
       for tree in trees:
         tree.root.fed = 8

@@ -16,19 +16,24 @@ def attend(q: jax.Array, blocks: list[KeyBlock]) -> jax.Array:
     q: [B, P, H, Q] queries, rotated.
     blocks: (k [B, K, Q, T], v [B, K, T, Q], mask bool[B, P, T]) with H a multiple of K; masks say what may be seen.
       Keys [K, Q, T] and values [K, T, Q] are those of all rows. A query must see at least one key. Positions are last
-      in keys, as a few queries then run along them: on a CPU the scores of one query take a quarter of the time.
+      in keys, as a few queries then run along them: on a CPU the scores of one query take a quarter of the time. Keys
+      may be in strips [B, K, N, Q, T / N].
   Returns:
     [B, P, H, Q].
   """
   B, P, H, Q = q.shape
-  K = blocks[0][0].shape[-3]
+  K = blocks[0][1].shape[-3]
   G = H // K
   # [B, K, P * G, Q]: with K = 1 this is a reshape, and every product below is a canonical batched matmul.
   q = q.reshape(B, P, K, G, Q).transpose(0, 2, 1, 3, 4).reshape(B, K, P * G, Q) * Q**-0.5
   scores = []
   for k, _, mask in blocks:
-    own = "b" if k.ndim == 4 else ""
-    s = jnp.einsum(f"bkmq,{own}kqt->bkmt", q, k, preferred_element_type=jnp.float32)
+    if k.ndim == 5:
+      of_strips = jnp.broadcast_to(q[:, :, None], (*k.shape[:3], P * G, Q))
+      s = jnp.einsum("bknmq,bknqt->bknmt", of_strips, k, preferred_element_type=jnp.float32).swapaxes(2, 3)
+    else:
+      own = "b" if k.ndim == 4 else ""
+      s = jnp.einsum(f"bkmq,{own}kqt->bkmt", q, k, preferred_element_type=jnp.float32)
     s = jnp.where(mask[:, None, :, None, :], s.reshape(B, K, P, G, -1), -1e30)
     scores.append(s.reshape(B, K, P * G, -1))
   top = scores[0].max(-1, keepdims=True)

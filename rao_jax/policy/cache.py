@@ -67,6 +67,19 @@ def take_rows(pool: CachePool, rows: jax.Array, length: int, rules: Rules) -> Ca
   )
 
 
+def take_layers(pool: CachePool, rows: jax.Array, length: int, rules: Rules) -> list[CachePool]:
+  """`take_rows` of each layer by itself, [W, K, length, Q]: as slices of one array they would be copied once more."""
+
+  def local(pool, rows):
+    return [jax.tree.map(lambda x, i=i: x.at[i, rows, :, :length].get(mode="clip"), pool) for i in range(layers)]
+
+  layers, layout = len(pool.k), rules.spec(pool.k.shape, POOL_AXES)
+  each = jax.sharding.PartitionSpec(*layout[1:])
+  return jax.shard_map(local, mesh=rules.mesh, in_specs=(layout, rules.spec(rows.shape, ("rows",))), out_specs=each)(
+    pool, rows
+  )
+
+
 def put_chunk(pool: CachePool, rows: jax.Array, start: jax.Array, chunk: CachePool, rules: Rules) -> CachePool:
   """Writes a chunk [L, W, K, C, Q] at positions start[w] .. start[w] + C of slot rows[w], counted as in `take_rows`.
 

@@ -30,19 +30,26 @@ PARAM_AXES = {
   "expert_up": ("experts", "embed", "mlp"),
   "expert_down": ("experts", "mlp", "embed"),
 }
+STRIPS = jax.tree_util.GetAttrKey("strips")  # the last of the path of a matrix in strips
 
 
 def param_shardings(config: PolicyConfig, rules: Rules) -> Params:
   """The sharding of every parameter under a rule table, as a pytree like the parameters."""
-  shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
+  return shardings_of(jax.eval_shape(functools.partial(init_params, config), jax.random.key(0)), rules)
+
+
+def shardings_of(shapes: Params, rules: Rules) -> Params:
+  """The sharding of every array of these parameters, also of those by `decode_params`; strips are whole everywhere."""
 
   def one(path, leaf):
+    if path[-1] == STRIPS:
+      return rules.replicated
     name, _, side = path[-1].key.partition(LORA)
     axes = PARAM_AXES[name]
     if side:
       inputs = INPUT_AXES.get(name, 1)
       axes = (*axes[:inputs], None) if side == "a" else (None, *axes[inputs:])
-    stacked = ("layers",) if path[0].key == "blocks" else ()
+    stacked = ("layers",) if leaf.ndim > len(axes) else ()
     return rules.sharding(leaf.shape, stacked + axes)
 
   return jax.tree_util.tree_map_with_path(one, shapes)
@@ -50,9 +57,13 @@ def param_shardings(config: PolicyConfig, rules: Rules) -> Params:
 
 def abstract_params(config: PolicyConfig, rules: Rules) -> Params:
   """Shapes, dtypes and shardings of the parameters under a rule table."""
-  shapes = jax.eval_shape(functools.partial(init_params, config), jax.random.key(0))
-  layout = param_shardings(config, rules)
-  return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, layout)
+  return with_shardings(jax.eval_shape(functools.partial(init_params, config), jax.random.key(0)), rules)
+
+
+def with_shardings(shapes: Params, rules: Rules) -> Params:
+  """The same shapes and dtypes with the shardings that a rule table gives them."""
+  one = lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s)
+  return jax.tree.map(one, shapes, shardings_of(shapes, rules))
 
 
 def cast_params(params: Params, config: PolicyConfig) -> Params:

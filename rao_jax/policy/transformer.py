@@ -21,6 +21,7 @@ from rao_jax.mesh import Rules
 from rao_jax.policy.attention import within
 from rao_jax.policy.causal import attend_in_blocks, causal_attention, seen
 from rao_jax.policy.experts import mixture
+from rao_jax.policy.strips import CACHED, Strips, in_strips
 
 Params = dict[str, Any]
 ACTIVATIONS = {"silu": jax.nn.silu, "gelu_tanh": functools.partial(jax.nn.gelu, approximate=True)}
@@ -182,13 +183,15 @@ def rotate(x: jax.Array, cos: jax.Array, sin: jax.Array) -> jax.Array:
   return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x.dtype)
 
 
-def project(x: jax.Array, w: jax.Array, axes: int = 1) -> jax.Array:
+def project(x: jax.Array, w: jax.Array | Strips, axes: int = 1) -> jax.Array:
   """Contracts the last `axes` axes of x with the first of w, as one plain matrix product.
 
   XLA's CPU backend is more than twice as slow at the weight gradient of a product with two batch axes.
   """
-  batch, out = x.shape[: x.ndim - axes], w.shape[axes:]
-  inner = math.prod(w.shape[:axes])
+  batch, inner = x.shape[: x.ndim - axes], math.prod(x.shape[x.ndim - axes :])
+  if isinstance(w, Strips):
+    return w.product(x.reshape(-1, inner), x.dtype).reshape(*batch, *w.outputs)
+  out = w.shape[axes:]
   return (x.reshape(-1, inner) @ w.reshape(inner, -1)).reshape(*batch, *out)
 
 
@@ -240,7 +243,7 @@ class Block(nnx.Module):
     """x [B, P, D] -> [B, P, D]; `attention(q, k, v)` adds what else the queries may see to this chunk's own keys."""
     c = self.config
     constrain = rules.constrain if rules else lambda x, *axes: x
-    w = lambda p: p[...].astype(c.dtype)
+    w = lambda p: x if isinstance(x := p.get_value(), Strips) else x.astype(c.dtype)
     norm = lambda x, p: rms_norm(x, p[...], c)
 
     def linear(x: jax.Array, name: str) -> jax.Array:
@@ -358,6 +361,27 @@ def taken_apart(stack: Any, config: PolicyConfig) -> Any:
   return [jax.tree.map(lambda x, i=i: x[i], stack) for i in range(config.layers)] if config.unroll else stack
 
 
+def decode_params(params: Params, config: PolicyConfig, whole: bool) -> Params:
+  """The parameters as `generate.decode` takes them: if layers are unrolled, taken apart, and with a head of their own.
+
+  Args:
+    params: of `init_params`.
+    config: of the policy.
+    whole: that no mesh splits matrices, which are then put in strips if a core cannot keep them all.
+  """
+  if not config.unroll:
+    return params
+  strips = whole and sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(params)) > CACHED
+
+  def matrix(name: str, w: jax.Array) -> Strips | jax.Array:
+    if not strips or name not in (*PROJECTIONS, "head"):
+      return w
+    return in_strips(w.astype(config.dtype), INPUT_AXES.get(name, 1))
+
+  blocks = [{name: matrix(name, w) for name, w in layer.items()} for layer in taken_apart(params["blocks"], config)]
+  return params | {"blocks": blocks, "head": matrix("head", head_of(params))}
+
+
 def head_of(params: Params) -> jax.Array:
   """The matrix [D, V] of the logits; of tied parameters the embedding, transposed."""
   return params["head"] if "head" in params else params["embed"].T
@@ -365,7 +389,10 @@ def head_of(params: Params) -> jax.Array:
 
 def logits_of(params: Params, hidden: jax.Array) -> jax.Array:
   """[..., D] -> f32[..., V]."""
-  return jnp.einsum("...d,dv->...v", hidden, head_of(params).astype(hidden.dtype), preferred_element_type=jnp.float32)
+  head = head_of(params)
+  if isinstance(head, Strips):
+    return head.product(hidden.reshape(-1, hidden.shape[-1]), jnp.float32).reshape(*hidden.shape[:-1], -1)
+  return jnp.einsum("...d,dv->...v", hidden, head.astype(hidden.dtype), preferred_element_type=jnp.float32)
 
 
 def packed_hidden(

@@ -45,7 +45,7 @@ def collect(
     tree.row_shard = number % frontier.shards
   before = frontier.counts.copy()
   owned = [[tree for tree in trees if frontier.owner(tree) == process] for process in range(jax.process_count())]
-  frontier.begin(params)
+  arranged = frontier.begin(params)
   work = Work(owned[jax.process_index()], frontier, on_tick, verdicts)
   try:
     while True:
@@ -59,7 +59,7 @@ def collect(
         break
       if interrupted:
         raise interrupt.Interrupted("asked to end by SIGTERM")
-      work.sampled = frontier.run(params, plan, rows, temperature)
+      work.sampled = frontier.run(arranged, plan, rows, temperature)
   finally:
     for tree in work.open:  # none, unless something was raised: their cache slots go back
       tree.close()

@@ -106,10 +106,16 @@ class Frontier:
   def _compiled(self, traced: dict[ProgramName, jax.stages.Traced]) -> dict[ProgramName, Callable]:
     return {name: one.lower().compile() for name, one in traced.items()}
 
-  def begin(self, params: Params) -> None:
-    """Computes the shared prefix, with parameters that all runs up to the next `begin` are given."""
+  def begin(self, params: Params) -> tuple[Params, Params]:
+    """Computes what all runs up to the next `begin` share: the prefix, and the parameters as each program reads them.
+
+    Returns:
+      what `run` takes: the parameters for chunks, and for decoding.
+    """
     if self._prefix:
       self._shared = call(self.programs["prefix", 1, len(self._prefix)], params)
+    arrange = self.programs.get(("decode_params", 0, 0))
+    return params, call(arrange, params) if arrange else params
 
   def owner(self, tree: Tree) -> int:
     """The process that works the tree."""
@@ -213,14 +219,14 @@ class Frontier:
     return [max(map(len, plan[kind].values()), default=0) if kind in plan else 0 for kind in self._kinds]
 
   def run(
-    self, params: Params, plan: Plan, rows: Sequence[int], temperature: float
+    self, params: tuple[Params, Params], plan: Plan, rows: Sequence[int], temperature: float
   ) -> list[tuple[Tree, Node, list[int], list[float]]]:
-    """Runs a plan in as many batches as `rows`, the agreed numbers of rows a shard, take.
+    """Runs a plan in as many batches as `rows`, the agreed numbers of rows a shard, take; `params` are of `begin`.
 
     Returns:
       (tree, node, tokens sampled, their log-probabilities) of this process's nodes that sampled any.
     """
-    sampled = []
+    sampled, (for_chunks, for_decode) = [], params
     for (kind, S), most in zip(self._kinds, rows):
       widest = {"decode": self.row_ladder[-1], "save": self.shards, "load": self.shards}.get(kind, self.row_ladder[0])
       each, wanted = widest // self.shards, plan.get((kind, S), {})
@@ -234,13 +240,13 @@ class Frontier:
           for i, item in enumerate(items[at : at + each])
         ]
         if kind == "decode":
-          sampled += self._decode(params, batch, W, S, temperature)
+          sampled += self._decode(for_decode, batch, W, S, temperature)
         elif kind == "save":
           self._save(batch, S)
         elif kind == "load":
           self._load(batch, S)
         else:
-          self._extend(params, batch, kind, W, S)
+          self._extend(for_chunks, batch, kind, W, S)
     return sampled
 
   def _padding(self, W: int) -> np.ndarray:

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 
 from rao_jax.mesh import Rules
 from rao_jax.policy.attention import attend, within
-from rao_jax.policy.cache import CachePool, put_chunk, take_rows
+from rao_jax.policy.cache import CachePool, put_chunk, take_layers, take_rows
 from rao_jax.policy.causal import causal_attention
 from rao_jax.policy.prefix import Prefix
 from rao_jax.policy.sampling import first_greatest, masked_logits
-from rao_jax.policy.transformer import Params, PolicyConfig, head_of, hidden_states, logits_of, taken_apart
+from rao_jax.policy.strips import Strips, keys_in_strips
+from rao_jax.policy.transformer import Params, PolicyConfig, hidden_states, logits_of, taken_apart
 
 
 @flax.struct.dataclass
@@ -74,7 +75,7 @@ def decode(
   `temperature`, or the mode at temperature 0: the same noise in whatever batch the row happens to be.
 
   Args:
-    params: policy parameters.
+    params: policy parameters, by `decode_params`.
     pool: cache pool, donated.
     shared: the prefix; None if nothing is shared.
     rows: the batch.
@@ -87,7 +88,6 @@ def decode(
     end_token: ends a turn.
   """
   W = rows.slot.shape[0]
-  cache = take_rows(pool, rows.slot, cache_length, rules)
   first = rows.prefix + rows.length  # position of the first token fed
   at_cache = jnp.arange(cache_length)[None]
   seen = (at_cache < rows.length[:, None])[:, None, :]  # [W, 1, S]
@@ -99,13 +99,15 @@ def decode(
   # A small model on a CPU: what the loop reads in another order is put into it here, once a slice.
   turned = config.unroll
   if turned:
-    cache, chunk = (x.replace(k=x.k.swapaxes(3, 4)) for x in (cache, chunk))
-    params = params | {"head": head_of(params)}
+    cache = [x.replace(k=x.k.swapaxes(2, 3)) for x in take_layers(pool, rows.slot, cache_length, rules)]
+    if isinstance(params["head"], Strips):
+      cache = [x.replace(k=keys_in_strips(x.k)) for x in cache]
+    shared, chunk = (taken_apart(x, config) for x in (shared, chunk.replace(k=chunk.k.swapaxes(3, 4))))
+  else:
+    cache = take_rows(pool, rows.slot, cache_length, rules)
   keys = jax.vmap(lambda key, at: jax.vmap(jax.random.fold_in, (None, 0))(key, at + 1 + jnp.arange(steps)))(
     jax.random.wrap_key_data(rows.key), first
   )
-  blocks, cache, shared, chunk = (taken_apart(x, config) for x in (params["blocks"], cache, shared, chunk))
-  params = params | {"blocks": blocks}
 
   began = rows.room > 0
   least = jnp.maximum(1, jnp.ceil(least_busy * began.sum()).astype(jnp.int32))
@@ -131,7 +133,7 @@ def decode(
       blocks = [(x.k if turned else x.k.swapaxes(2, 3), x.v, mask) for x, mask in zip((main, part), masks)]
       return attend(q, before(layer_prefix, at, window) + blocks), part
 
-    caches = list(zip(cache, chunk, shared)) if config.unroll else (cache, chunk, shared)
+    caches = list(zip(cache, chunk, shared)) if turned else (cache, chunk, shared)
     hidden, chunk = hidden_states(params, config, token[:, None], at, attention, caches, rules)
     logits = masked_logits(logits_of(params, hidden[:, 0]), token_mask, scale)
     logps = jax.nn.log_softmax(logits)
@@ -148,9 +150,8 @@ def decode(
   out = [jnp.zeros((steps, W), dtype) for dtype in (jnp.int32, jnp.float32, bool)]
   ran, chunk, _, _, _, fed, out = jax.lax.while_loop(goes_on, step, (0, chunk, none, began, rows.room, none, out))
   token, logp, sampled = (x.T for x in out)
-  if config.unroll:
-    chunk = jax.tree.map(lambda *layers: jnp.stack(layers), *chunk)
   if turned:
+    chunk = jax.tree.map(lambda *layers: jnp.stack(layers), *chunk)
     chunk = chunk.replace(k=chunk.k.swapaxes(3, 4))
   pool = put_chunk(pool, rows.slot, rows.length, chunk, rules)
   return pool, Slice(token, logp, sampled, fed, ran)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from rao_jax.mesh import Rules
 from rao_jax.policy.cache import CachePool, pool_shape, pool_sharding, put_chunk, take_rows
-from rao_jax.policy.params import abstract_params, cast_params
+from rao_jax.policy.params import abstract_params, cast_params, with_shardings
 from rao_jax.policy.prefix import abstract_prefix, trace_prefix
-from rao_jax.policy.transformer import Params, PolicyConfig
+from rao_jax.policy.transformer import Params, PolicyConfig, decode_params
 from rao_jax.rollout.generate import Rows, Slice, decode, extend, prefill
 
 ProgramName = tuple[str, int, int]  # kind, rows, cache positions it reads (prefill: the tokens of its chunk)
@@ -39,6 +39,8 @@ def trace_rollout(
     slots: of the cache pool, one for padding in every part of the row axes included.
     to_host: also `save` and `load`, for every cache length, which copy a slot of every part out of the pool and back.
     prefix: tokens whose keys and values `prefix` computes, once for given parameters, and all others are given.
+  Returns:
+    by name; with unrolled layers also `decode_params`, whose output `decode` takes.
   """
   length = cache_ladder[-1]
   layout = pool_sharding(config, slots, length, rules)
@@ -55,7 +57,12 @@ def trace_rollout(
   def rows(dtype, *shape: int) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(shape, dtype, sharding=by_row(*shape))
 
-  programs, shared = {}, None
+  programs, shared, for_decode = {}, None, params
+  if config.unroll:
+    fn = functools.partial(decode_params, config=config, whole=rules.ways("heads") == 1)
+    for_decode = with_shardings(jax.eval_shape(fn, params), rules)
+    layout_of = jax.tree.map(lambda x: x.sharding, for_decode)
+    programs["decode_params", 0, 0] = jax.jit(fn, out_shardings=layout_of).trace(params)
   if prefix:
     programs["prefix", 1, len(prefix)] = trace_prefix(params, prefix, config, rules)
     shared = abstract_prefix(config, len(prefix), rules)
@@ -68,7 +75,7 @@ def trace_rollout(
         decode, config=config, rules=rules, steps=steps, least_busy=least_busy, cache_length=S, end_token=end_token
       )
       jitted = jax.jit(fn, donate_argnums=1, out_shardings=(layout, brought))
-      programs["decode", W, S] = jitted.trace(params, pool, shared, batch, mask, temperature)
+      programs["decode", W, S] = jitted.trace(for_decode, pool, shared, batch, mask, temperature)
     if row_ladder[0] != W or chunk > length:
       continue
     fn = functools.partial(prefill, config=config, rules=rules)

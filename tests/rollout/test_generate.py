@@ -4,11 +4,13 @@ A tiny world stands in for the sandbox: what a cell does (finish, print, launch)
 random parameters grow trees with several turns, short and long outputs, and children.
 """
 
+import contextlib
 import dataclasses
 import functools
 import math
 import re
 import zlib
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ import pytest
 
 from rao_jax.envs.base import Task
 from rao_jax.mesh import ROLLOUT_RULES
+from rao_jax.policy import strips, transformer
 from rao_jax.policy.params import param_shardings
 from rao_jax.policy.sampling import masked_log_softmax
 from rao_jax.policy.transformer import forward
@@ -124,6 +127,8 @@ LADDERS = {
   "data2_tensor4": (functools.partial(SPLIT, data=2, tensor=4), (4,), (80,), 4, 16, 64),
   "prefix": (ONE, (1, 3), (32, 80), 3, 8, 3, "host", 1 << 20, PREFIX),
   "unrolled": (ONE, (3,), (32, 80), 4, 8, 64, "recompute", 0, PREFIX),
+  "unrolled_strips": (ONE, (3,), (32, 80), 4, 8, 64),
+  "unrolled_data2_tensor4": (functools.partial(SPLIT, data=2, tensor=4), (4,), (80,), 4, 16, 64),
   "early": (ONE, (1, 3), (32, 80), 8, 8, 64, "recompute", 0, (), 1.0),
   "late": (ONE, (1, 3), (32, 80), 8, 8, 64, "recompute", 0, (), 0.0),
   "prefix_data2_tensor4": (functools.partial(SPLIT, data=2, tensor=4), (4,), (80,), 4, 16, 64, "keep", 0, PREFIX),
@@ -135,7 +140,12 @@ every = pytest.mark.parametrize("name", list(LADDERS))
 @functools.cache
 def frontier(name):
   rules, *rest = LADDERS[name]
-  return Frontier(dataclasses.replace(TINY, unroll=name == "unrolled"), rules(), MASK, PROTOCOL.end, *rest)
+  config = dataclasses.replace(TINY, unroll=name.startswith("unrolled"))
+  with contextlib.ExitStack() as stack:
+    if name.endswith("strips"):  # for which TINY is too small
+      stack.enter_context(mock.patch.object(transformer, "CACHED", 0))
+      stack.enter_context(mock.patch.object(strips, "WIDTH", 16))
+    return Frontier(config, rules(), MASK, PROTOCOL.end, *rest)
 
 
 def place(name, params):
@@ -367,11 +377,16 @@ def test_caches_of_an_earlier_policy_are_not_read(name):
     np.testing.assert_allclose(np.array(node.logp)[at], logp[i, at - 1, np.array(node.tokens)[at]], atol=1e-4)
 
 
+def test_only_the_unrolled_matrices_of_one_device_are_in_strips():
+  made = {name: frontier(name).programs.get(("decode_params", 0, 0)) for name in LADDERS}
+  assert [name for name, one in made.items() if one and "Strips" in str(one.out_tree)] == ["unrolled_strips"]
+
+
 @every
 def test_nothing_compiles_after_construction(name):
   f, trees, params = frontier(name), plant(seed=5), place(name, random_params(TINY))
   _, rows, cache, _, chunk, _, *rest = LADDERS[name]
-  others = 2 * len(cache) * ("host" in rest) + (PREFIX in rest)
+  others = 2 * len(cache) * ("host" in rest) + (PREFIX in rest) + name.startswith("unrolled")
   assert len(f.programs) == len(rows) * len(cache) + 1 + sum(chunk <= S for S in cache) + others
   compiled = []
 
