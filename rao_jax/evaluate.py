@@ -29,6 +29,7 @@ from rao_jax.config import base_config, validate
 from rao_jax.envs.base import Environment, Task
 from rao_jax.evaluation import against, breakdown, evaluate, pareto, without_delegation, zero_variance
 from rao_jax.evaluation_tables import tables
+from rao_jax.heap import keep_memory
 from rao_jax.learn.state import TrainState
 from rao_jax.policy.transformer import Params
 from rao_jax.processes import end_at_once, first, first_then_others
@@ -330,6 +331,7 @@ def default_file(workdir: pathlib.Path, result: Mapping[str, Any]) -> pathlib.Pa
 def main(f: flags.FlagValues) -> None:
   quieten()
   processes.start(f)
+  keep_memory()
   workdir = pathlib.Path(f.workdir)
   path = lambda name: pathlib.Path(name) if name else None
   with end_at_once():

@@ -25,6 +25,7 @@ from rao_jax.checkpoint import Checkpointer
 from rao_jax.compare import Comparison, train_and_compare
 from rao_jax.config import validate
 from rao_jax.evaluation import evaluate
+from rao_jax.heap import keep_memory
 from rao_jax.interrupt import Interrupted
 from rao_jax.judge.base import JudgeUnreachable
 from rao_jax.learn.losses import normalisers
@@ -384,6 +385,7 @@ def main(f: flags.FlagValues) -> None:
     return
   interrupt.listen()
   processes.start(f)
+  keep_memory()
   code = 0
   try:
     with end_at_once():

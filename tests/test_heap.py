@@ -1,0 +1,46 @@
+"""Freed memory stays in the process: counted in pages that the system had to clear."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+
+PAGES = """
+import resource, statistics, sys
+import jax, jax.numpy as jnp
+from rao_jax.heap import keep_memory
+
+def pages():
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+if backend := sys.argv[1]:
+  found, jax.default_backend = jax.default_backend, lambda: backend
+  keep_memory()
+  jax.default_backend = found
+program = jax.jit(lambda x: (x[None] * x[:, None]) @ jnp.ones((4096, 2)))  # a temporary array of 64 MiB
+x = jnp.ones(4096)
+cleared = []
+for _ in range(9):
+  before = pages()
+  program(x).block_until_ready()
+  cleared.append(pages() - before)
+print(statistics.median(cleared))
+"""
+
+
+def cleared(backend: str) -> int:
+  """Pages that the median call of a program clears, if memory is kept for this backend; "" is without."""
+  run = subprocess.run([sys.executable, "-c", PAGES, backend], capture_output=True, text=True)
+  assert run.returncode == 0, run.stderr
+  return int(run.stdout)
+
+
+def test_a_process_that_computes_on_the_cpu_keeps_the_memory_of_its_programs():
+  assert cleared("cpu") < cleared("") / 10
+
+
+def test_beside_an_accelerator_the_heap_is_left_alone():
+  assert cleared("gpu") > cleared("") / 2
