@@ -4,12 +4,12 @@ import ctypes
 
 import jax
 
-# Of mallopt(3): no array is mapped by itself, and nothing of the heap goes back to the system.
-OPTIONS = {"M_MMAP_MAX": (-4, 0), "M_TRIM_THRESHOLD": (-1, -1)}
+# Options of mallopt(3), by the numbers of malloc.h: no array is mapped by itself, nothing goes back to the system.
+M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
 
 
 def keep_memory() -> None:
-  """Keeps freed memory in this process, if it computes on one CPU device and its C library is glibc.
+  """Keeps freed memory in this process, if it computes on its CPU and its C library is glibc; of use with one device.
 
   A program's temporary arrays are allocated at every call. Given back to the system, each of their pages is cleared
   again at the next call, a fifth of the time of an update (docs/performance.md).
@@ -20,5 +20,5 @@ def keep_memory() -> None:
   jax.config.update("jax_cpu_enable_async_dispatch", False)
   mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; other libraries have none
   if mallopt and jax.default_backend() == "cpu":
-    for option, value in OPTIONS.values():
-      mallopt(option, value)
+    mallopt(M_MMAP_MAX, 0)
+    mallopt(M_TRIM_THRESHOLD, -1)

@@ -243,7 +243,7 @@ class Block(nnx.Module):
     """x [B, P, D] -> [B, P, D]; `attention(q, k, v)` adds what else the queries may see to this chunk's own keys."""
     c = self.config
     constrain = rules.constrain if rules else lambda x, *axes: x
-    w = lambda p: x if isinstance(x := p.get_value(), Strips) else x.astype(c.dtype)
+    w = lambda p: value if isinstance(value := p.get_value(), Strips) else value.astype(c.dtype)
     norm = lambda x, p: rms_norm(x, p[...], c)
 
     def linear(x: jax.Array, name: str) -> jax.Array:
