@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from rao_jax.heap import keep_memory
+
 PACKAGES = ("jax", "jaxlib", "rao-jax", "google-tunix", "torch", "transformers")
 
 
@@ -37,17 +39,15 @@ def alternate(sides: Mapping[str, Callable[[], object]], rounds: int = 5) -> dic
 
 
 class Apart:
-  """A side in a process of its own that has a device for every core, and waits idle for its turn.
-
-  A CPU's cores work best on rows of their own: XLA's threads gain little within products of this size. The peers keep
-  the process they are made for, one device with all threads.
+  """A side in a process of its own, which waits idle for its turn; the peers keep the process they are made for.
 
   Args:
     words: `-m module ...`, a command that calls `serve`.
+    devices: among which the cores are shared out; 1 is what a run has unless told otherwise.
   """
 
-  def __init__(self, *words: str):
-    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(os.cpu_count())}
+  def __init__(self, *words: str, devices: int):
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
     self._process = subprocess.Popen(
       [sys.executable, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env
     )
@@ -64,8 +64,13 @@ class Apart:
     self._wait()
 
 
-def serve(side: Callable[[], object]) -> None:
-  """Runs a side once, and then for every line of the standard input; prints a line when it has."""
+def serve(make: Callable[[], Callable[[], object]]) -> None:
+  """Makes a side in a process set up as a run's is; runs it once, and for every line of the standard input.
+
+  Prints a line whenever it has run.
+  """
+  keep_memory()
+  side = make()
   side()
   print("ready", flush=True)
   for _ in sys.stdin:

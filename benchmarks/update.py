@@ -3,21 +3,22 @@
   make bench-update         or: .venv-bench/bin/python -m benchmarks.update [--rounds=5]
 
 Even batch: 32 rows of 192 tokens, 128 of them sampled; 4 layers of width 256, vocabulary 1024, float32, the same random
-weights on all sides. Ours is `Learner.update` with the default loss (clipped ratio, entropy reported) and a device a
-core, tunix's the jitted step of its trainer with `grpo_loss_fn`, torch's a Hugging Face Llama, a ratio loss and fused
-AdamW.
+weights on all sides. Ours is `Learner.update` with the default loss (clipped ratio, entropy reported), in a process as
+a run has it, with one device and with a device a core; tunix's is the jitted step of its trainer with `grpo_loss_fn`,
+torch's a Hugging Face Llama, a ratio loss and fused AdamW.
 
-Matrix products: the time of all products of the step by themselves, as XLA runs them here, one after another; the
-share of the step's time that they would take is how close the step comes to the machine.
+Matrix products: the time of all products of the step by themselves, as XLA runs them in such a process, one after
+another; the share of the step's time that they would take is how close the step comes to the machine.
 
 Tree batch: the agents of the recording `warm` (308 nodes of 30 to 384 tokens). Ours packs them into rows of 384. tunix
 gets them sorted by length, 32 rows at a time, padded to the longest of the 32. Compared in tokens of nodes a second.
-Compiling is not counted. About 5 minutes on two cores.
+Compiling is not counted. About 7 minutes on two cores.
 """
 
 import argparse
 import functools
 import math
+import os
 
 import jax
 import jax.numpy as jnp
@@ -161,13 +162,16 @@ def matrix_products(rows: int, length: int) -> list[tuple[int, str, tuple, tuple
   return products + [(c.layers * 2, *one) for one in (scores, mixed, gathered)]
 
 
+def operations() -> int:
+  """The floating-point operations of the even step's products."""
+  count = lambda letters, a, b: 2 * math.prod(dict(zip(letters.split("->")[0].replace(",", ""), (*a, *b))).values())
+  return sum(times * count(*product) for times, *product in matrix_products(ROWS, LENGTH))
+
+
 def products_alone():
-  """(runs all products of the even step, their floating-point operations)."""
-  work, flops = [], 0
-  for times, letters, a, b in matrix_products(ROWS, LENGTH):
-    left, right = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate((a, b)))
-    size = dict(zip(letters.split("->")[0].replace(",", ""), (*a, *b)))
-    flops += 2 * times * math.prod(size.values())
+  work = []
+  for times, letters, *shapes in matrix_products(ROWS, LENGTH):
+    left, right = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes))
     work.append((times, jax.jit(functools.partial(jnp.einsum, letters)), left, right))
 
   def run():
@@ -176,31 +180,32 @@ def products_alone():
         out = program(left, right)
       out.block_until_ready()
 
-  return run, flops
+  return run
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
   parser.add_argument("--rounds", type=int, default=5)
-  parser.add_argument("--serve", choices=("even", "trees"), help=argparse.SUPPRESS)
+  parser.add_argument("--serve", choices=("even", "trees", "products"), help=argparse.SUPPRESS)
   o = parser.parse_args()
   nodes = sorted((node for tree in load("warm") for node in tree), key=lambda node: node.length)
   batches = {"even": (EVEN, LENGTH, ROWS), "trees": (nodes, LONGEST, 4)}
   if o.serve:
-    serve(ours(Ours(), *batches[o.serve])[0])
+    serve(lambda: products_alone() if o.serve == "products" else ours(Ours(), *batches[o.serve])[0])
     return
+  own = lambda name, devices=1: Apart("-m", "benchmarks.update", f"--serve={name}", devices=devices)
   summary, models = Summary(), Models()
-  alone, flops = products_alone()
   sides = {
-    "ours": Apart("-m", "benchmarks.update", "--serve=even"),
+    "ours": own("even"),
+    "ours, a device a core": own("even", os.cpu_count()),
     "tunix": tunix(models, [EVEN]),
     "torch": torch_step(models, EVEN),
-    "matrix products alone": alone,
+    "matrix products alone": own("products"),
   }
   seconds = medians(alternate(sides, o.rounds))
   print_table(
     ["even batch", "seconds", "tokens/s", "GFLOP/s of the products"],
-    [[n, s, ROWS * LENGTH / s, flops / s / 1e9] for n, s in seconds.items()],
+    [[n, s, ROWS * LENGTH / s, operations() / s / 1e9] for n, s in seconds.items()],
   )
   summary.medians |= {f"even_{name}": value for name, value in seconds.items()}
   summary.ratio("tunix", seconds["tunix"] / seconds["ours"], 1.4)
@@ -209,8 +214,11 @@ def main() -> None:
 
   total = sum(node.length for node in nodes)
   _, full = ours(models, *batches["trees"])
-  own = Apart("-m", "benchmarks.update", "--serve=trees")
-  sides = {"ours": own, "tunix": tunix(models, [nodes[at : at + ROWS] for at in range(0, len(nodes), ROWS)])}
+  sides = {
+    "ours": own("trees"),
+    "ours, a device a core": own("trees", os.cpu_count()),
+    "tunix": tunix(models, [nodes[at : at + ROWS] for at in range(0, len(nodes), ROWS)]),
+  }
   seconds = medians(alternate(sides, o.rounds))
   print(f"\n{len(nodes)} nodes, {total} tokens; our rows are {full:.1%} full")
   print_table(["tree batch", "seconds", "useful tokens/s"], [[n, s, total / s] for n, s in seconds.items()])

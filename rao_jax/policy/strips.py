@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 WIDTH = 64  # 32 and 128 are slower
+NARROWEST = 16  # strip of keys: a core's vector
 CACHED = 4 << 20  # bytes of parameters that a core may find in its own cache at every step
 
 
@@ -44,6 +45,8 @@ def in_strips(w: jax.Array, inputs: int) -> Strips | jax.Array:
 
 
 def keys_in_strips(k: jax.Array) -> jax.Array:
-  """Keys [B, K, Q, T] as [B, K, T / WIDTH, Q, WIDTH]; as they are where strips would not come out even."""
-  B, K, Q, T = k.shape
-  return k if T % WIDTH else k.reshape(B, K, Q, -1, WIDTH).transpose(0, 1, 3, 2, 4)
+  """Keys [B, K, T, Q] as [B, K, N, Q, T / N]: in strips of WIDTH positions, or as many less as come out even."""
+  B, K, T, Q = k.shape
+  width = math.gcd(T, WIDTH)
+  width = width if width >= NARROWEST else T
+  return k.reshape(B, K, T // width, width, Q).swapaxes(3, 4)
