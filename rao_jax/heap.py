@@ -4,21 +4,26 @@ import ctypes
 
 import jax
 
-# Options of mallopt(3), by the numbers of malloc.h: no array is mapped by itself, nothing goes back to the system.
-M_MMAP_MAX, M_TRIM_THRESHOLD = -4, -1
+# Options of mallopt(3), by the numbers of malloc.h: all threads share one heap, which maps no array by itself and gives
+# nothing back to the system.
+M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD = -8, -4, -1
 
 
 def keep_memory() -> None:
-  """Keeps freed memory in this process, if it computes on its CPU and its C library is glibc; of use with one device.
+  """Keeps freed memory in this process, if it computes on its CPU and its C library is glibc.
 
   A program's temporary arrays are allocated at every call. Given back to the system, each of their pages is cleared
   again at the next call, a fifth of the time of an update (docs/performance.md).
 
-  To be called before anything touches a device. From then on a program of one device runs in the thread that calls it,
-  hence in the main heap, as other threads' heaps map whatever is large.
+  To be called before anything touches a device. Threads have heaps of their own, which map whatever is large: so a
+  program of one device runs in the thread that calls it, hence in the main heap. Where several CPU devices are asked
+  for (JAX_NUM_CPU_DEVICES), their threads share that heap, at the price of waiting for it when arrays are small.
   """
-  jax.config.update("jax_cpu_enable_async_dispatch", False)
-  mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; other libraries have none
-  if mallopt and jax.default_backend() == "cpu":
+  mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)  # glibc's; other libraries have none
+  if jax.config.jax_num_cpu_devices > 1:
+    mallopt(M_ARENA_MAX, 1)  # before the devices' threads begin
+  else:
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+  if jax.default_backend() == "cpu":
     mallopt(M_MMAP_MAX, 0)
     mallopt(M_TRIM_THRESHOLD, -1)

@@ -1,5 +1,6 @@
 """Freed memory stays in the process: counted in pages that the system had to clear."""
 
+import os
 import platform
 import subprocess
 import sys
@@ -20,26 +21,32 @@ if backend := sys.argv[1]:
   found, jax.default_backend = jax.default_backend, lambda: backend
   keep_memory()
   jax.default_backend = found
-program = jax.jit(lambda x: (x[None] * x[:, None]) @ jnp.ones((4096, 2)))  # a temporary array of 64 MiB
-x = jnp.ones(4096)
+# A temporary array of 64 MiB on every device.
+program = jax.jit(lambda rows, columns: (rows[:, None] * columns) @ jnp.ones((4096, 2)))
+mesh = jax.make_mesh((jax.device_count(),), ("rows",), (jax.sharding.AxisType.Auto,))
+split = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+rows = jax.device_put(jnp.ones(4096 * jax.device_count()), split)
+columns = jax.device_put(jnp.ones(4096), jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec()))
 cleared = []
 for _ in range(9):
   before = pages()
-  program(x).block_until_ready()
+  program(rows, columns).block_until_ready()
   cleared.append(pages() - before)
 print(statistics.median(cleared))
 """
 
 
-def cleared(backend: str) -> int:
+def cleared(backend: str, devices: int = 1) -> int:
   """Pages that the median call of a program clears, if memory is kept for this backend; "" is without."""
-  run = subprocess.run([sys.executable, "-c", PAGES, backend], capture_output=True, text=True)
+  env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+  run = subprocess.run([sys.executable, "-c", PAGES, backend], capture_output=True, text=True, env=env)
   assert run.returncode == 0, run.stderr
   return int(run.stdout)
 
 
-def test_a_process_that_computes_on_the_cpu_keeps_the_memory_of_its_programs():
-  assert cleared("cpu") < cleared("") / 10
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_process_that_computes_on_the_cpu_keeps_the_memory_of_its_programs(devices):
+  assert cleared("cpu", devices) < cleared("", devices) / 10
 
 
 def test_beside_an_accelerator_the_heap_is_left_alone():
