@@ -14,11 +14,8 @@ import functools
 import os
 
 import numpy as np
-import torch
-from tunix.generate.sampler import CacheConfig, Sampler
 
 from benchmarks.ours import END, PAD, POLICY, Ours, random_tokens
-from benchmarks.peers import Models
 from benchmarks.recorded import NodeTrace, RecordedTree
 from benchmarks.sides import Apart, Summary, alternate, medians, print_table, serve
 from rao_jax.rollout.collect import collect
@@ -59,7 +56,9 @@ def ours(models: Ours, batch: int):
   return run
 
 
-def tunix(models: Models, batch: int):
+def tunix(models, batch: int):
+  from tunix.generate.sampler import CacheConfig, Sampler
+
   sampler = Sampler(
     models.tunix, Numbers(), CacheConfig(PROMPT + NEW, POLICY.layers, POLICY.kv_heads, POLICY.head_size)
   )
@@ -73,7 +72,9 @@ def tunix(models: Models, batch: int):
   return run
 
 
-def hugging_face(models: Models, batch: int):
+def hugging_face(models, batch: int):
+  import torch
+
   prompts = torch.tensor(random_tokens(batch, PROMPT, 2))
   models.torch.generation_config.eos_token_id = None
 
@@ -97,6 +98,8 @@ def main() -> None:
   if o.serve:
     serve(lambda: ours(Ours(), o.serve))
     return
+  from benchmarks.peers import Models
+
   models, summary = Models(), Summary()
   for batch in map(int, o.batches.split(",")):
     own = functools.partial(Apart, "-m", "benchmarks.rollout", f"--serve={batch}")

@@ -67,7 +67,8 @@ class Apart:
 def serve(make: Callable[[], Callable[[], object]]) -> None:
   """Makes a side in a process set up as a run's is; runs it once, and for every line of the standard input.
 
-  Prints a line whenever it has run.
+  Prints a line whenever it has run. Peers must not be imported there: `keep_memory` comes too late for the heaps of
+  their threads, which those of the devices would then share.
   """
   keep_memory()
   side = make()

@@ -24,15 +24,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import torch
-from tunix.rl import algo_core
-from tunix.rl.common import TrainExample
-from tunix.rl.grpo.grpo_learner import GRPOConfig
-from tunix.rl.trainer import Trainer
-from tunix.sft.peft_trainer import TrainingConfig
 
 from benchmarks.ours import END, PAD, POLICY, Ours, random_tokens
-from benchmarks.peers import Models
 from benchmarks.recorded import NodeTrace, load
 from benchmarks.sides import Apart, Summary, alternate, medians, print_table, serve
 from rao_jax.learn.losses import LossOptions
@@ -84,7 +77,13 @@ def ours(models: Ours, nodes: list[NodeTrace], row_length: int, rows: int):
   return run, fill(pack())
 
 
-def tunix(models: Models, batches: list[list[NodeTrace]]):
+def tunix(models, batches: list[list[NodeTrace]]):
+  from tunix.rl import algo_core
+  from tunix.rl.common import TrainExample
+  from tunix.rl.grpo.grpo_learner import GRPOConfig
+  from tunix.rl.trainer import Trainer
+  from tunix.sft.peft_trainer import TrainingConfig
+
   grpo = GRPOConfig(beta=0.0)
   grpo.temperature = 1.0  # set by its learner, from the rollout's
   trainer = Trainer(
@@ -122,7 +121,9 @@ def tunix(models: Models, batches: list[list[NodeTrace]]):
   return run
 
 
-def torch_step(models: Models, nodes: list[NodeTrace]):
+def torch_step(models, nodes: list[NodeTrace]):
+  import torch
+
   model = models.torch
   optimizer = torch.optim.AdamW(model.parameters(), RATE, weight_decay=0.0, fused=True)
   tokens = torch.tensor(np.stack(tokens_of(nodes)), dtype=torch.long)
@@ -193,6 +194,8 @@ def main() -> None:
   if o.serve:
     serve(lambda: products_alone() if o.serve == "products" else ours(Ours(), *batches[o.serve])[0])
     return
+  from benchmarks.peers import Models
+
   own = lambda name, devices=1: Apart("-m", "benchmarks.update", f"--serve={name}", devices=devices)
   summary, models = Summary(), Models()
   sides = {
