@@ -15,9 +15,10 @@ def keep_memory() -> None:
   A program's temporary arrays are allocated at every call. Given back to the system, each of their pages is cleared
   again at the next call, a fifth of the time of an update (docs/performance.md).
 
-  To be called before anything touches a device, and before other threads allocate. Threads have heaps of their own, which map whatever is large: so a
-  program of one device runs in the thread that calls it, hence in the main heap. Where several CPU devices are asked
-  for (JAX_NUM_CPU_DEVICES), their threads share that heap, at the price of waiting for it when arrays are small.
+  To be called before anything touches a device, and before other threads allocate. Threads have heaps of their own,
+  which map whatever is large: so a program of one device runs in the thread that calls it, hence in the main heap. Where
+  several CPU devices are asked for (JAX_NUM_CPU_DEVICES), their threads share that heap, at the price of waiting for it
+  when arrays are small.
   """
   mallopt = getattr(ctypes.CDLL(None), "mallopt", lambda *_: None)  # glibc's; other libraries have none
   if jax.config.jax_num_cpu_devices > 1:
