@@ -16,7 +16,7 @@ def keep_memory() -> None:
   again at the next call, a fifth of the time of an update (docs/performance.md).
 
   To be called before anything touches a device, and before other threads allocate. Threads have heaps of their own,
-  which map whatever is large: so a program of one device runs in the thread that calls it, hence in the main heap. Where
+  which map whatever is large: so a program of one device runs in the thread that calls it, in the main heap; where
   several CPU devices are asked for (JAX_NUM_CPU_DEVICES), their threads share that heap, at the price of waiting for it
   when arrays are small.
   """
