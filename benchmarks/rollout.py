@@ -98,7 +98,7 @@ def main() -> None:
   if o.serve:
     serve(lambda: ours(Ours(), o.serve))
     return
-  from benchmarks.peers import Models
+  from benchmarks.peers import Models  # not above: `sides.serve` says why
 
   models, summary = Models(), Summary()
   for batch in map(int, o.batches.split(",")):

@@ -194,7 +194,7 @@ def main() -> None:
   if o.serve:
     serve(lambda: products_alone() if o.serve == "products" else ours(Ours(), *batches[o.serve])[0])
     return
-  from benchmarks.peers import Models
+  from benchmarks.peers import Models  # not above: `sides.serve` says why
 
   own = lambda name, devices=1: Apart("-m", "benchmarks.update", f"--serve={name}", devices=devices)
   summary, models = Summary(), Models()

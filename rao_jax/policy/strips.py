@@ -45,7 +45,10 @@ def in_strips(w: jax.Array, inputs: int) -> Strips | jax.Array:
 
 
 def keys_in_strips(k: jax.Array) -> jax.Array:
-  """Keys [B, K, T, Q] as [B, K, N, Q, T / N]: in strips of WIDTH positions, or as many less as come out even."""
+  """Keys [B, K, T, Q] as [B, K, N, Q, T / N]: in strips of WIDTH positions, or as many less as come out even.
+
+  One strip of all, where these would be narrower than NARROWEST.
+  """
   B, K, T, Q = k.shape
   width = math.gcd(T, WIDTH)
   width = width if width >= NARROWEST else T

@@ -99,8 +99,7 @@ def decode(
   # A small model on a CPU: what the loop reads in another order is put into it here, once a slice.
   turned = config.unroll
   if turned:
-    strips = isinstance(params["head"], Strips)
-    turn = keys_in_strips if strips else lambda k: k.swapaxes(2, 3)
+    turn = keys_in_strips if isinstance(params["head"], Strips) else lambda k: k.swapaxes(2, 3)
     cache = [x.replace(k=turn(x.k)) for x in take_layers(pool, rows.slot, cache_length, rules)]
     shared, chunk = (taken_apart(x, config) for x in (shared, chunk.replace(k=chunk.k.swapaxes(3, 4))))
   else:
